@@ -1,0 +1,1 @@
+"""Differentiable rendering for PyTorch: any camera, any machine, checked gradients."""

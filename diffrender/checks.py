@@ -1,0 +1,51 @@
+"""Argument checks shared by the public functions: one line each, errors that quote the shapes."""
+
+import torch
+from torch import Tensor
+
+
+def shape_of(value: object) -> str:
+    """`(2, 3) float32` for a tensor, the type's name for anything else: what error messages quote.
+
+    >>> shape_of(torch.zeros(2, 3))
+    '(2, 3) float32'
+    """
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__
+
+
+def check_tensor(name: str, value: object, *, last: int | None = None, ndim: int | None = None, hint: str = "") -> None:
+    """Raise unless `value` is a floating-point tensor with `ndim` dimensions whose last one is `last`."""
+    suffix = f": {hint}" if hint else ""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor; got {shape_of(value)}{suffix}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point; got {shape_of(value)}{suffix}")
+    if ndim is not None and value.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions; got {shape_of(value)}{suffix}")
+    if last is not None and (value.ndim == 0 or value.shape[-1] != last):
+        raise ValueError(f"{name} must end in {last}; got {shape_of(value)}{suffix}")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise when `value` holds NaN or infinity, saying how many and where the first one is."""
+    finite = torch.isfinite(value)
+    if not bool(finite.all()):
+        bad = (~finite).nonzero()
+        raise ValueError(
+            f"{name} holds {len(bad)} values that are NaN or infinite, the first at index {tuple(bad[0].tolist())}"
+        )
+
+
+def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:
+    """Raise unless `value` is an integer tensor [N, last] with entries in [0, count)."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be an integer tensor; got {shape_of(value)}")
+    if value.ndim != 2 or value.shape[-1] != last:
+        raise ValueError(f"{name} must have shape (N, {last}); got {shape_of(value)}")
+    if value.numel() and (int(value.min()) < 0 or int(value.max()) >= count):
+        raise ValueError(
+            f"{name} must index {of}, 0 to {count - 1}; got values from {int(value.min())} to {int(value.max())}"
+            " (OBJ files count from 1)"
+        )
