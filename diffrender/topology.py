@@ -1,0 +1,128 @@
+"""Topology: which faces meet at which edge, computed once per mesh and passed along.
+
+Vertices at the same position count as one (OBJ and glTF split them where uv or normals jump), so that a uv seam is
+no border of the surface. Half-edge `3 * f + i` is the side of face `f` opposite to its corner `i`: it runs from
+corner `i + 1` to corner `i + 2`.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """Edges of a mesh and the faces that meet there; nothing in it depends on where the vertices move later.
+
+    Attributes:
+        weld: [V] the lowest-numbered vertex at the same position.
+        edges: [E, 2] welded vertices, lower index first; each edge once.
+        edge_count: [E] faces at the edge: 1 on an open border, 2 inside a manifold, more where it is none.
+        face_edges: [F, 3] the edge opposite to each corner; -1 where its two ends are welded into one.
+        edge_start: [E + 1] where the half-edges of an edge start in `edge_halfedges`.
+        edge_halfedges: [H] half-edges sorted by edge.
+        seam: [E] whether the faces at the edge disagree about a vertex, a uv or a material there.
+    """
+
+    weld: Tensor
+    edges: Tensor
+    edge_count: Tensor
+    face_edges: Tensor
+    edge_start: Tensor
+    edge_halfedges: Tensor
+    seam: Tensor
+
+    @property
+    def num_edges(self) -> int:
+        """How many different edges there are."""
+        return self.edges.shape[0]
+
+    @classmethod
+    def build(
+        cls,
+        faces: Tensor,
+        vertices: Tensor,
+        uv_faces: Tensor | None = None,
+        material_index: Tensor | None = None,
+    ) -> "Topology":
+        """Topology of `faces` [F, 3]; `vertices` [V, 3] only say which of them coincide.
+
+        Two triangles that share a side have five edges:
+
+        >>> square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+        >>> Topology.build(torch.tensor([[0, 1, 2], [0, 2, 3]]), square).edge_count.tolist()
+        [1, 2, 1, 1, 1]
+        """
+        num_vertices = vertices.shape[0]
+        weld = weld_by_position(vertices.detach())
+        start, end = halfedge_ends(weld[faces])
+        low, high = torch.minimum(start, end), torch.maximum(start, end)
+
+        alive = (low != high).nonzero().squeeze(-1)  # a side whose ends are welded is no edge
+        key, order = torch.sort((low * num_vertices + high)[alive], stable=True)
+        halfedges = alive[order]
+        unique, edge, count = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
+
+        face_edges = faces.new_full((faces.numel(),), -1)
+        face_edges[halfedges] = edge
+        edges = torch.stack([unique // max(num_vertices, 1), unique % max(num_vertices, 1)], dim=-1)
+        edge_start = torch.cat([count.new_zeros(1), count.cumsum(0)])
+
+        forward = (start < end)[halfedges]
+        seam = torch.zeros(len(unique), dtype=torch.bool, device=faces.device)
+        for indices in (faces, uv_faces):
+            if indices is not None:
+                seam |= _ends_disagree(indices, halfedges, forward, edge, len(unique))
+        if material_index is not None:
+            seam |= _disagree(material_index[halfedges // 3], edge, len(unique))
+        return cls(
+            weld=weld,
+            edges=edges,
+            edge_count=count,
+            face_edges=face_edges.reshape(-1, 3),
+            edge_start=edge_start,
+            edge_halfedges=halfedges,
+            seam=seam,
+        )
+
+    def to(self, device: torch.device | str) -> "Topology":
+        """The same topology with its tensors on `device`."""
+        return Topology(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def weld_by_position(vertices: Tensor) -> Tensor:
+    """For each of the `vertices` [V, 3] the lowest index of one at exactly the same position: [V]."""
+    if vertices.shape[0] == 0:
+        return torch.zeros(0, dtype=torch.int64, device=vertices.device)
+    positions = vertices + 0.0  # -0.0 becomes 0.0
+    order = torch.arange(len(positions), device=positions.device)
+    for axis in (2, 1, 0):  # lexicographic; stable, so that equal positions stay in the order of their index
+        order = order[torch.sort(positions[order, axis], stable=True).indices]
+    ordered = positions[order]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = (ordered[1:] != ordered[:-1]).any(-1)
+    group = first.cumsum(0) - 1
+    weld = torch.empty_like(order)
+    weld[order] = order[first][group]
+    return weld
+
+
+def halfedge_ends(faces: Tensor) -> tuple[Tensor, Tensor]:
+    """Start and end of every half-edge of `faces` [F, 3]: two [3F] tensors, half-edge `3 * f + i` opposite to corner i."""
+    return faces[:, [1, 2, 0]].reshape(-1), faces[:, [2, 0, 1]].reshape(-1)
+
+
+def _ends_disagree(indices: Tensor, halfedges: Tensor, forward: Tensor, edge: Tensor, num_edges: int) -> Tensor:
+    """[E] whether the half-edges of an edge name different entries of `indices` [F, 3] at the same end."""
+    start, end = (ends[halfedges] for ends in halfedge_ends(indices))
+    low, high = torch.where(forward, start, end), torch.where(forward, end, start)
+    return _disagree(low, edge, num_edges) | _disagree(high, edge, num_edges)
+
+
+def _disagree(values: Tensor, edge: Tensor, num_edges: int) -> Tensor:
+    """[E] whether `values` differ among the half-edges of an edge; `edge` is sorted."""
+    differs = (values[1:] != values[:-1]) & (edge[1:] == edge[:-1])
+    result = torch.zeros(num_edges, dtype=torch.bool, device=values.device)
+    result[edge[1:][differs]] = True
+    return result
