@@ -42,12 +42,11 @@ class Material:
             check_tensor("texture", self.texture, ndim=3, hint="[height, width, channels]")
             if self.texture.numel() == 0:
                 raise ValueError(f"texture must hold at least one texel; got {shape_of(self.texture)}")
-        if self.base_color is not None and self.texture is not None:
-            if self.base_color.shape[0] != self.texture.shape[-1]:
-                raise ValueError(
-                    "base_color and texture must have the same number of channels; got "
-                    f"{shape_of(self.base_color)} and {shape_of(self.texture)}"
-                )
+        if self.base_color is not None and self.channels != self.base_color.shape[0]:
+            raise ValueError(
+                "base_color and texture must have the same number of channels; got "
+                f"{shape_of(self.base_color)} and {shape_of(self.texture)}"
+            )
 
     @property
     def channels(self) -> int | None:
@@ -66,7 +65,7 @@ class Mesh:
 
     Attributes:
         vertices: [V, 3] float32 or float64, finite.
-        faces: [F, 3] indices into the vertices, counter-clockwise seen from outside; any integer dtype comes out as int64.
+        faces: [F, 3] indices into the vertices, counter-clockwise seen from outside; any integer dtype becomes int64.
         uvs: [T, 2] texture coordinates, (0, 0) in the lower left corner.
         uv_faces: [F, 3] indices into the uvs; default: the faces, when there are as many uvs as vertices.
         vertex_colors: [V, C] linear colour.
