@@ -1,0 +1,547 @@
+"""The base of all cameras: pose, batching, rays and image operations around the one method that an author writes."""
+
+import abc
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from diffrender.cameras.inverse import invert
+from diffrender.checks import check_finite, check_tensor, shape_of
+
+Parameter: TypeAlias = float | Tensor | Sequence[float | Tensor]
+
+# How far R may be from a rotation, largest entry of R R^T - 1: calibration files often carry four digits.
+ORTHONORMAL_TOLERANCE = 1e-3
+# The ray of a point's pixel must point back at the point within this angle, in radians, or the point is not valid.
+ROUND_TRIP_ANGLE = {torch.float32: 1e-2, torch.float64: 1e-5}
+
+
+@dataclass(frozen=True, eq=False)
+class LinearRays:
+    """Camera-frame rays that are affine in the pixel: `origin + x * origin_dx + y * origin_dy`, likewise `direction`.
+
+    All tensors are [*batch, 3]; a unit of direction is a unit of depth, so `direction` has z = 1 and the others z = 0.
+    """
+
+    origin: Tensor
+    origin_dx: Tensor
+    origin_dy: Tensor
+    direction: Tensor
+    direction_dx: Tensor
+    direction_dy: Tensor
+
+    def at(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Origins and directions [..., 3] of pixels [..., 2], for a batch [*batch, N, 2].
+
+        The order of the operations, `(d + x * dx) + y * dy`, is part of the contract: kernels repeat it bit for bit.
+        """
+        x, y = xy[..., 0:1], xy[..., 1:2]
+        parts = (self.origin, self.origin_dx, self.origin_dy, self.direction, self.direction_dx, self.direction_dy)
+        o, o_dx, o_dy, d, d_dx, d_dy = (part if part.ndim == 1 else part[..., None, :] for part in parts)
+        return (o + x * o_dx) + y * o_dy, (d + x * d_dx) + y * d_dy
+
+    def mapped(self, scale: tuple[float, float], offset: tuple[float, float]) -> "LinearRays":
+        """The same rays for pixels `scale * xy + offset`."""
+        (sx, sy), (ox, oy) = scale, offset
+        return LinearRays(
+            self.origin - (ox / sx) * self.origin_dx - (oy / sy) * self.origin_dy,
+            self.origin_dx / sx,
+            self.origin_dy / sy,
+            self.direction - (ox / sx) * self.direction_dx - (oy / sy) * self.direction_dy,
+            self.direction_dx / sx,
+            self.direction_dy / sy,
+        )
+
+
+class Camera(abc.ABC):
+    """A camera with one centre, or a subclass of it: where points of the world appear in an image.
+
+    The camera frame is OpenCV's: x right, y down, z forward; `x_cam = R x_world + t`. Pixels are (x, y), x to the
+    right; pixel (0, 0) covers [0, 1) x [0, 1). **The author of a camera writes one method**, `to_pixels`, and hands the
+    parameters to this constructor by name; pose, batching, the inverse, rays, crop and resize come from here.
+
+    Args:
+        size: (height, width) of the image in pixels.
+        R: [*batch, 3, 3] rotation from world to camera; the identity if left out.
+        t: [*batch, 3] translation from world to camera; zero if left out.
+        parameters: the model's own, as numbers, tensors [*batch], or sequences of those, which become a vector
+            parameter [*batch, K] (as do tensors, if `vector_parameters` names them). All may require grad. They are
+            broadcast to a common batch and become attributes. Tensors decide dtype and device, else float32.
+
+    Optional methods, for authors who know more than the base: `from_pixels` (a closed inverse), `in_domain` (where the
+    model holds), `depth_of`, `affine_rays`. Inside these methods a scalar parameter of a batched camera has shape
+    [*batch, 1] and a vector [*batch, 1, K] (an unbatched camera: () and [K]), so `self.f * points[..., 0]` is right for
+    points [*batch, N, 3]; index vectors as `self.k[..., 0]`.
+
+    >>> class Stereographic(Camera):
+    ...     def __init__(self, f, *, size, R=None, t=None):
+    ...         super().__init__(size=size, R=R, t=t, f=f)
+    ...     def to_pixels(self, points):
+    ...         distance = points.norm(dim=-1, keepdim=True)
+    ...         middle = points.new_tensor([self.width / 2, self.height / 2])
+    ...         return self.f[..., None] * points[..., :2] / (distance + points[..., 2:]) + middle
+    >>> camera = Stereographic(60.0, size=(48, 64))
+    >>> xy, depth = camera.project(torch.tensor([[0.0, 0.0, 2.0], [1.0, 0.0, 0.0]]))
+    >>> xy.tolist(), depth.tolist()
+    ([[32.0, 24.0], [92.0, 24.0]], [2.0, 1.0])
+    >>> origins, directions = camera.rays(xy)
+    >>> directions.round(decimals=4).abs().tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    is_central: ClassVar[bool] = True  # all rays of one camera start at one point
+    vector_parameters: ClassVar[frozenset[str]] = frozenset()  # names of parameters with a trailing dimension
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        R: Tensor | Sequence[Any] | None = None,
+        t: Parameter | None = None,
+        **parameters: Parameter,
+    ) -> None:
+        self.size = _check_size("size", size)
+        # Crop and resize of cameras that cannot fold them into their parameters: pixel = scale * to_pixels + offset.
+        self._pixel_scale = (1.0, 1.0)
+        self._pixel_offset = (0.0, 0.0)
+        taken = [name for name in parameters if hasattr(type(self), name)]
+        if taken:
+            raise ValueError(
+                f"parameters may not be called {taken}: these are names of {type(self).__name__}'s methods"
+            )
+        self._names = tuple(parameters)
+        self._vectors = self.vector_parameters | {n for n, v in parameters.items() if isinstance(v, (tuple, list))}
+        self.R: Tensor
+        self.t: Tensor
+        everything: dict[str, Any] = dict(parameters)
+        everything["R"] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)) if R is None else R
+        everything["t"] = (0.0, 0.0, 0.0) if t is None else t
+        self._set(everything)
+
+    # What authors write
+
+    @abc.abstractmethod
+    def to_pixels(self, points: Tensor) -> Tensor:
+        """Camera-frame points [..., 3] -> pixels [..., 2]: what the author of a camera writes.
+
+        Must not depend on the length of `points` (central cameras), be differentiable, and treat points one by one.
+        """
+
+    def from_pixels(self, xy: Tensor) -> Tensor:
+        """Pixels [..., 2] -> camera-frame directions [..., 3] of any positive length; NaN where no point projects to.
+
+        The default solves `to_pixels(direction) = xy` by Newton's method (`diffrender.cameras.inverse`), with
+        gradients to `xy` and all parameters by the implicit function theorem (first derivatives only).
+        """
+        return invert(self, xy)
+
+    def in_domain(self, points: Tensor) -> Tensor:
+        """Camera-frame points [..., 3] -> mask [...]: the model holds there. The default tries the inverse."""
+        with torch.no_grad():
+            xy = self.to_pixels(points)
+            back = self.from_pixels(xy)
+        # Directions are compared through a cross product: accurate for small angles, where a cosine is not.
+        back, ahead = _unit(back.detach()), _unit(points.detach())
+        turned = torch.linalg.cross(back, ahead).norm(dim=-1)
+        return (turned < ROUND_TRIP_ANGLE.get(points.dtype, 1e-2)) & ((back * ahead).sum(-1) > 0)
+
+    def depth_of(self, points: Tensor) -> Tensor:
+        """Camera-frame points [..., 3] -> depth [...]: distance from the centre. Grows along every ray.
+
+        An author's own must be proportional to the length of `points` and must not use parameters.
+        """
+        return torch.linalg.vector_norm(points, dim=-1)
+
+    def affine_rays(self) -> LinearRays | None:
+        """The rays of a linear camera, in the pixels of `to_pixels`; None for all others."""
+        return None
+
+    # What callers use
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """World points [..., 3] -> pixels [..., 2] and depth [...].
+
+        For a batched camera the points are [N, 3] or [*batch, N, 3], the results [*batch, N, 2] and [*batch, N].
+        Where `valid` is False the pixel means nothing, but is finite in the cameras of this package.
+        """
+        return self.local_project(self.world_to_camera(points))
+
+    def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
+        """Pixels [..., 2] and depth [...] -> world points [..., 3]; NaN where the pixel has no ray."""
+        check_tensor("depth", depth)
+        origins, directions = self.rays(xy)
+        return origins + depth[..., None] * directions
+
+    def rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [..., 2] -> origins and directions [..., 3] in the world: point = origin + depth * direction.
+
+        Directions are NaN, with no gradient, for pixels that no point projects to.
+        """
+        origins, directions = self.local_rays(xy)
+        rotation = self.R.to(directions.dtype)
+        if self.is_central:
+            center = self.center.to(directions.dtype)
+            origins = (center[..., None, :] if self.batch_shape else center).expand(directions.shape)
+        else:
+            origins = self.camera_to_world(origins)
+        return origins, directions @ rotation
+
+    def local_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Like `project`, of points in the camera frame."""
+        points = self._in_batch("points", points, 3)
+        xy = self._handed_over().to_pixels(points)
+        return self._map(xy), self.depth_of(points)
+
+    def local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Like `rays`, in the camera frame."""
+        xy = self._in_batch("xy", xy, 2)
+        linear = self.linear_rays()
+        if linear is not None:
+            return linear.at(xy)
+        directions = self._handed_over().from_pixels(self._unmap(xy))
+        return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None]
+
+    def linear_rays(self) -> LinearRays | None:
+        """Camera-frame rays as an affine function of the pixel, if this camera is linear (pinhole, orthographic)."""
+        rays = self.affine_rays()
+        return rays if rays is None or self._is_unmapped() else rays.mapped(self._pixel_scale, self._pixel_offset)
+
+    def valid(self, points: Tensor) -> Tensor:
+        """Camera-frame points [..., 3] -> mask [...]: `project` and `rays` are inverse to each other there."""
+        points = self._in_batch("points", points, 3)
+        camera = self._handed_over()
+        return torch.isfinite(camera.to_pixels(points)).all(-1) & camera.in_domain(points)
+
+    def world_to_camera(self, points: Tensor) -> Tensor:
+        """World points [..., 3] -> the camera frame: `R x + t`."""
+        points = self._in_batch("points", points, 3)
+        return points @ self.R.to(points.dtype).mT + self._per_point(self.t.to(points.dtype))
+
+    def camera_to_world(self, points: Tensor) -> Tensor:
+        """Camera-frame points [..., 3] -> the world: `R^T (x - t)`."""
+        points = self._in_batch("points", points, 3)
+        return (points - self._per_point(self.t.to(points.dtype))) @ self.R.to(points.dtype)
+
+    @property
+    def center(self) -> Tensor:
+        """[*batch, 3] the origin of the camera frame in the world."""
+        return -(self.t[..., None, :] @ self.R)[..., 0, :]
+
+    @property
+    def height(self) -> int:
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size[1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.R.shape[:-2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.R.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.R.device
+
+    def pixel_centers(self) -> Tensor:
+        """[H, W, 2] the centres of all pixels. A batched camera's methods want them as `.reshape(-1, 2)`.
+
+        >>> from diffrender.cameras.pinhole import PinholeCamera
+        >>> PinholeCamera(1, 1, 1, 1, size=(1, 2)).pixel_centers().tolist()
+        [[[0.5, 0.5], [1.5, 0.5]]]
+        """
+        y, x = (torch.arange(n, dtype=self.dtype, device=self.device) + 0.5 for n in self.size)
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+    # Changed copies
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Self:
+        """The camera of the window `image[top : top + height, left : left + width]`, which may reach outside."""
+        for name, value in (("top", top), ("left", left)):
+            if not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number of pixels; got {value!r}")
+        size = _check_size("(height, width)", (height, width))
+        camera = self._with_pixel_map((1.0, 1.0), (-float(left), -float(top)))
+        camera.size = size
+        return camera
+
+    def resize(self, size: tuple[int, int]) -> Self:
+        """The camera of the whole image scaled to `size`, (height, width): half pixels right, any aspect ratio."""
+        size = _check_size("size", size)
+        camera = self._with_pixel_map((size[1] / self.width, size[0] / self.height), (0.0, 0.0))
+        camera.size = size
+        return camera
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other `R`, `t` or parameters of the model; broadcast and checked like the constructor's.
+
+        >>> from diffrender.cameras.pinhole import PinholeCamera
+        >>> camera = PinholeCamera(100, 100, 32, 24, size=(48, 64))
+        >>> camera.replace(fx=200.0, t=(0, 0, 5))
+        PinholeCamera(fx=200, fy=100, cx=32, cy=24, size=(48, 64), t=(0, 0, 5))
+        """
+        unknown = [name for name in changes if name not in self._tensors()]
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no parameters {unknown}; it has {list(self._tensors())}")
+        camera = copy.copy(self)
+        camera._set({**self._tensors(), **changes})
+        return camera
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """A copy with all parameters on `device` and of `dtype`."""
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point type; got {dtype}")
+        return self._with({name: value.to(device=device, dtype=dtype) for name, value in self._tensors().items()})
+
+    def __getitem__(self, index: Any) -> Self:
+        """Index the batch: `camera[3]`, `camera[2:5]`, `camera[:, 0]`, `camera[torch.tensor([4, 1])]`."""
+        if not self.batch_shape:
+            raise TypeError(f"this {type(self).__name__} is not batched, so it cannot be indexed with {index!r}")
+        chosen = torch.arange(self.batch_shape.numel(), device=self.device).reshape(self.batch_shape)[index]
+
+        def pick(value: Tensor) -> Tensor:
+            trailing = value.shape[len(self.batch_shape) :]
+            # index_select, whose backward is deterministic on the CPU, where that of value[chosen] is not.
+            picked = value.reshape(-1, *trailing).index_select(0, chosen.reshape(-1))
+            return picked.reshape(*chosen.shape, *trailing)
+
+        return self._with({name: pick(value) for name, value in self._tensors().items()})
+
+    def flatten_batch(self) -> Self:
+        """A copy whose batch has one dimension: [*batch] -> [B], a single camera -> [1]."""
+        kept = len(self.batch_shape)
+        tensors = self._tensors()
+        return self._with({name: value.reshape(-1, *value.shape[kept:]) for name, value in tensors.items()})
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={_short(value)}" for name, value in self._tensors().items() if name not in ("R", "t")]
+        parts.append(f"size={self.size}")
+        if not torch.equal(self.R, torch.eye(3, dtype=self.dtype, device=self.device).expand_as(self.R)):
+            parts.append(f"R={_short(self.R)}")
+        if bool((self.t != 0).any()):
+            parts.append(f"t={_short(self.t)}")
+        if not self._is_unmapped():
+            parts.append(f"pixel_scale={self._pixel_scale}, pixel_offset={self._pixel_offset}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    # How it works inside
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All parameters by name, `R` and `t` last."""
+        return {name: getattr(self, name) for name in (*self._names, "R", "t")}
+
+    def _trailing(self, name: str) -> int:
+        """How many dimensions of a parameter follow the batch."""
+        return 2 if name == "R" else 1 if name == "t" or name in self._vectors else 0
+
+    def _set(self, values: dict[str, Any]) -> None:
+        """Check parameters, bring them to one dtype, device and batch, and make them attributes."""
+        tensors = {name: _as_tensor(name, value, self._trailing(name)) for name, value in values.items()}
+        _check_pose_shapes(tensors["R"], tensors["t"])
+        dtype, device = _common_type(values)
+        tensors = {name: value.to(device=device, dtype=dtype) for name, value in tensors.items()}
+        shapes = {name: value.shape[: value.ndim - self._trailing(name)] for name, value in tensors.items()}
+        try:
+            batch = torch.broadcast_shapes(*shapes.values())
+        except RuntimeError:
+            listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items())
+            raise ValueError(f"the parameters' batch dimensions do not broadcast: {listed}") from None
+        for name, value in tensors.items():
+            check_finite(name, value.detach())
+            shape = batch + value.shape[value.ndim - self._trailing(name) :]
+            setattr(self, name, value if value.shape == shape else value.expand(shape))
+        _check_rotation(tensors["R"].detach())
+
+    def _with(self, tensors: dict[str, Tensor]) -> Self:
+        """A copy with other tensors, unchecked."""
+        camera = copy.copy(self)
+        for name, value in tensors.items():
+            setattr(camera, name, value)
+        return camera
+
+    def _handed_over(self) -> Self:
+        """The copy whose parameters broadcast against points [*batch, N, 3]: what the author's methods see."""
+        if not self.batch_shape:
+            return self
+        kept = len(self.batch_shape)
+        return self._with({name: getattr(self, name).unsqueeze(kept) for name in self._names})
+
+    def _per_point(self, vector: Tensor) -> Tensor:
+        """[*batch, 3] -> the shape that broadcasts against points."""
+        return vector[..., None, :] if self.batch_shape else vector
+
+    def _in_batch(self, name: str, value: Tensor, last: int) -> Tensor:
+        """Check points or pixels, and bring them to the camera's batch and at least to its dtype."""
+        check_tensor(name, value, last=last)
+        value = value.to(torch.promote_types(value.dtype, self.dtype))
+        if not self.batch_shape:
+            return value
+        rule = f"(N, {last}) or {(*self.batch_shape, 'N', last)} for a camera batch of {tuple(self.batch_shape)}"
+        if value.ndim < 2:
+            raise ValueError(f"{name} must have shape {rule}; got {shape_of(value)}: add a dimension, {name}[None]")
+        try:
+            shape = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"{name} must have shape {rule}; got {shape_of(value)}: "
+                f"the second last dimension counts points, flatten it, {name}.reshape(-1, {last})"
+            ) from None
+        return value.expand(*shape, *value.shape[-2:])
+
+    def _is_unmapped(self) -> bool:
+        return self._pixel_scale == (1.0, 1.0) and self._pixel_offset == (0.0, 0.0)
+
+    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float]) -> Self:
+        """A copy whose pixels are `scale * xy + offset`. Cameras that can fold this into their parameters do so."""
+        (sx, sy), (ox, oy) = self._pixel_scale, self._pixel_offset
+        camera = copy.copy(self)
+        camera._pixel_scale = (scale[0] * sx, scale[1] * sy)
+        camera._pixel_offset = (scale[0] * ox + offset[0], scale[1] * oy + offset[1])
+        return camera
+
+    def _map(self, xy: Tensor) -> Tensor:
+        if self._is_unmapped():
+            return xy
+        return xy * xy.new_tensor(self._pixel_scale) + xy.new_tensor(self._pixel_offset)
+
+    def _unmap(self, xy: Tensor) -> Tensor:
+        if self._is_unmapped():
+            return xy
+        return (xy - xy.new_tensor(self._pixel_offset)) / xy.new_tensor(self._pixel_scale)
+
+
+CameraType = TypeVar("CameraType", bound=Camera)
+
+
+def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
+    """Cameras of one class and size -> one camera with a new leading batch dimension.
+
+    >>> from diffrender.cameras.pinhole import PinholeCamera
+    >>> views = [PinholeCamera(f, f, 32, 24, size=(48, 64)) for f in (100.0, 120.0)]
+    >>> stack_cameras(views).fx.tolist()
+    [100.0, 120.0]
+    """
+    cameras = list(cameras)
+    if not cameras:
+        raise ValueError("cameras must hold at least one camera; got an empty list")
+    first = cameras[0]
+    for i, camera in enumerate(cameras):
+        if type(camera) is not type(first):
+            raise TypeError(f"cameras must be of one class; the first is {first!r}, number {i} is {camera!r}")
+        if camera.size != first.size:
+            raise ValueError(
+                f"cameras must have one size; the first is {first.size}, number {i} is {camera.size} "
+                "(height, width): resize or crop them, or keep them in a list"
+            )
+        if (camera._pixel_scale, camera._pixel_offset) != (first._pixel_scale, first._pixel_offset):
+            raise ValueError(
+                f"cameras must be cropped and resized alike; the first is {first!r}, number {i} {camera!r}"
+            )
+        for name, value in first._tensors().items():
+            other = getattr(camera, name)
+            if other.shape != value.shape:
+                raise ValueError(
+                    f"cameras must have parameters of one shape; {name} is {shape_of(value)} in the first, "
+                    f"{shape_of(other)} in number {i}"
+                )
+    return first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+
+
+def _check_size(name: str, size: Any) -> tuple[int, int]:
+    usual = "(height, width) of the image, two whole numbers above 0"
+    if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2:
+        raise ValueError(f"{name} must be {usual}; got {size!r}")
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
+        raise ValueError(f"{name} must be {usual}; got {tuple(size)}")
+    return (size[0], size[1])
+
+
+def _as_tensor(name: str, value: Any, trailing: int) -> Tensor:
+    """A parameter as a tensor with `trailing` dimensions after the batch; numbers wait in float64."""
+    if isinstance(value, Tensor):
+        tensor = value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        tensor = torch.tensor(float(value), dtype=torch.float64)
+    elif isinstance(value, (tuple, list)) and trailing > 0:
+        parts = [_as_tensor(name, part, trailing - 1) for part in value]
+        if not parts:
+            raise ValueError(f"{name} must not be empty")
+        device, dtype = parts[0].device, parts[0].dtype
+        for part in parts:
+            if part.ndim or part.device.type != "cpu":
+                device = part.device
+            dtype = torch.promote_types(dtype, part.dtype)
+        parts = [part.to(device=device, dtype=dtype) for part in parts]
+        try:
+            tensor = torch.stack(torch.broadcast_tensors(*parts), dim=-trailing)
+        except RuntimeError:
+            raise ValueError(f"{name} holds parts of shapes {[tuple(p.shape) for p in parts]}: not one shape") from None
+    else:
+        wanted = ("a number or a tensor", "a tensor or a sequence of numbers and tensors")[trailing > 0]
+        raise TypeError(f"{name} must be {wanted}; got {shape_of(value)}: convert arrays with torch.as_tensor")
+    if tensor.ndim < trailing:
+        raise ValueError(f"{name} must have {trailing} dimensions after the batch; got {shape_of(tensor)}")
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must be real numbers; got {shape_of(tensor)}")
+    return tensor
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, (tuple, list)) else []
+
+
+def _common_type(values: dict[str, Any]) -> tuple[torch.dtype, torch.device]:
+    """What the tensors among the parameters agree on: float32 on the CPU if there are none."""
+    leaves = [(name, leaf) for name, value in values.items() for leaf in _leaves(value)]
+    devices = {leaf.device for _, leaf in leaves}
+    if len(devices) > 1:
+        listed = ", ".join(f"{name} on {leaf.device}" for name, leaf in leaves)
+        raise ValueError(f"the parameters must be on one device; got {listed}: move them with .to(device)")
+    dtype = None
+    for _, leaf in leaves:
+        if leaf.is_floating_point():
+            dtype = leaf.dtype if dtype is None else torch.promote_types(dtype, leaf.dtype)
+    return dtype or torch.float32, next(iter(devices), torch.device("cpu"))
+
+
+def _check_pose_shapes(R: Tensor, t: Tensor) -> None:
+    if R.shape[-2:] != (3, 3):
+        raise ValueError(f"R must end in (3, 3), the rotation from world to camera; got {shape_of(R)}")
+    if t.shape[-1] != 3:
+        raise ValueError(f"t must end in 3; got {shape_of(t)}: a column vector (3, 1) is written t[..., 0]")
+
+
+def _check_rotation(R: Tensor) -> None:
+    error = float((R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().max()) if R.numel() else 0.0
+    if error > ORTHONORMAL_TOLERANCE:
+        raise ValueError(
+            f"R must be a rotation; R R^T differs from the identity by {error:.2g}: "
+            "a scale or an inverse pose mixed in? Optimize rotations as axis-angles, through so3_exp"
+        )
+    if R.numel() and float(torch.linalg.det(R).min()) < 0:
+        raise ValueError("R must be a rotation; its determinant is -1, so it mirrors: is an axis flipped only once?")
+
+
+def _short(value: Tensor) -> str:
+    """A parameter in a repr: its numbers if they are few, else its shape."""
+    if value.ndim == 0:
+        return f"{value.item():.6g}"
+    if value.ndim == 1 and len(value) <= 6:
+        return f"({', '.join(f'{x:.6g}' for x in value.tolist())})"
+    return shape_of(value) if math.prod(value.shape) else "empty"

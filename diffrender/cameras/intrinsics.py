@@ -1,0 +1,52 @@
+"""Cameras that end in focal lengths and a principal point, so that crop and resize fold into these."""
+
+import copy
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from diffrender.cameras.base import Camera
+
+
+class IntrinsicsCamera(Camera):
+    """Abstract: cameras whose last step from plane coordinates (u, v) to pixels is (fx u + cx, fy v + cy).
+
+    `crop` and `resize` of these cameras change `fx, fy, cx, cy` and nothing else. Authors write `to_pixels` with the
+    help of `plane_to_pixels`, and `from_pixels` with that of `pixels_to_plane`.
+    """
+
+    fx: Tensor
+    fy: Tensor
+    cx: Tensor
+    cy: Tensor
+
+    @property
+    def intrinsics(self) -> Tensor:
+        """[*batch, 3, 3] the matrix K with the principal point in these pixels (centres at half integers)."""
+        zero, one = torch.zeros_like(self.fx), torch.ones_like(self.fx)
+        entries = (self.fx, zero, self.cx, zero, self.fy, self.cy, zero, zero, one)
+        return torch.stack(entries, dim=-1).reshape(*self.fx.shape, 3, 3)
+
+    def plane_to_pixels(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.stack((self.fx * u + self.cx, self.fy * v + self.cy), dim=-1)
+
+    def pixels_to_plane(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        return (xy[..., 0] - self.cx) / self.fx, (xy[..., 1] - self.cy) / self.fy
+
+    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float]) -> Self:
+        camera = copy.copy(self)
+        camera.fx, camera.cx = self.fx * scale[0], self.cx * scale[0] + offset[0]
+        camera.fy, camera.cy = self.fy * scale[1], self.cy * scale[1] + offset[1]
+        return camera
+
+
+def positive_depth(points: Tensor) -> Tensor:
+    """z of camera-frame points [..., 3], lifted above zero where dividing by it would overflow.
+
+    Points at or behind the plane of the camera, and points more than 10^6 times farther aside than ahead, get a z that
+    keeps x / z, y / z and their gradients finite in float32; what they project to is off any image, and means nothing.
+    """
+    aside = points[..., :2].detach().abs().amax(-1)
+    # 1e-6: a million focal lengths aside, beyond any image; 1e-12: the apex itself, where even that is zero.
+    return torch.maximum(points[..., 2], (1e-6 * aside).clamp(min=1e-12))

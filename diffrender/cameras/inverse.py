@@ -1,0 +1,211 @@
+"""The inverse of any central camera: Newton's method on the sphere of directions, safeguarded and differentiable."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffrender.cameras.base import Camera
+
+Evaluate: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Move: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+MAX_ITERATIONS = 40  # a start is a few degrees off, Newton needs about 5; the rest is for backtracking near folds
+SHRINK = 0.25  # of a step that did not bring the pixel closer
+LARGEST_STEP = 0.5  # of a step, in radians (or on the plane): farther than that no linearization of a lens holds
+CELLS = 48  # per axis: pixels of one cell share their start
+CANDIDATES = 1024  # directions over the sphere, 6 degrees apart; as many again crowd around the optical axis
+
+
+def invert(camera: "Camera", xy: Tensor) -> Tensor:
+    """Solve `camera.to_pixels(direction) = xy` for pixels [*batch, N, 2]: unit directions [*batch, N, 3].
+
+    Each pixel starts at the best of a fixed set of directions and takes Newton steps in the tangent plane of the
+    sphere, cut back until the pixel comes closer. Where several directions project to one pixel, only those count where
+    the projection keeps its orientation (the others lie behind a pinhole, or where a distortion has folded back).
+    A pixel that no direction projects to gets NaN and no gradient. Gradients follow from the implicit function
+    theorem: one last Newton step is recorded, with a constant Jacobian; second derivatives are not available.
+    """
+    directions = candidate_directions(xy.dtype, xy.device)
+    flat = xy.reshape(-1, 2)
+    with torch.no_grad():
+        orientation, start = _starts(camera, xy.detach(), directions)
+        points = _PointCameras(camera, xy.shape[:-1])
+        tolerance = 8 * torch.finfo(xy.dtype).eps * _pixel_scale(camera, flat.detach())
+
+        def evaluate(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            value, jacobian = _value_and_jacobian(points.at(index), state)
+            wrong = orientation.reshape(-1)[index] * torch.linalg.det(jacobian) <= 0
+            return torch.where(wrong[:, None], math.nan, value), jacobian
+
+        state, residual = newton(evaluate, _move, directions[start.reshape(-1)], flat.detach(), tolerance)
+        # 64 times the rounding of a pixel coordinate that stops the iteration: some projections round more than others.
+        found = (residual <= 64 * tolerance).nonzero()[:, 0]
+        state = state[found]
+        lens = points.at(found)
+        _, jacobian = _value_and_jacobian(lens, state)
+    step = solve2(jacobian, flat.index_select(0, found) - points.at(found, detach=False).to_pixels(state))
+    solved = _move(state, step)
+    if len(found) == len(flat):
+        return solved.reshape(*xy.shape[:-1], 3)
+    out = torch.full((len(flat), 3), math.nan, dtype=solved.dtype, device=solved.device)
+    return out.index_copy(0, found, solved).reshape(*xy.shape[:-1], 3)
+
+
+def newton(evaluate: Evaluate, move: Move, state: Tensor, target: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """Drive `evaluate` to `target` [P, 2]; returns the states [P, D] and what remains [P], infinite on failure.
+
+    `evaluate(states, index)` gives values [K, 2], NaN where a state is not admissible, and Jacobians [K, 2, 2] for the
+    problems `index`; `move(states, steps)` goes along steps [K, 2]. Problems leave the loop as they converge or stall.
+    """
+    state = state.clone()
+    active = torch.arange(len(target), device=target.device)
+    value, jacobian = evaluate(state, active)
+    residual = _length(target - value)
+    step = _newton_step(jacobian, target - value)
+    least = torch.finfo(target.dtype).eps
+    active = active[(residual > tolerance) & torch.isfinite(residual)]
+    for _ in range(MAX_ITERATIONS):
+        if not len(active):
+            break
+        trial = move(state[active], step[active])
+        value, jacobian = evaluate(trial, active)
+        missing = target[active] - value
+        closer = _length(missing) < residual[active]
+        taken = active[closer]
+        state[taken] = trial[closer]
+        residual[taken] = _length(missing[closer])
+        step[taken] = _newton_step(jacobian[closer], missing[closer])
+        step[active[~closer]] *= SHRINK
+        going = (residual[active] > tolerance[active]) & (step[active].norm(dim=-1) > least)
+        active = active[going]
+    return state, residual
+
+
+def solve2(matrix: Tensor, rhs: Tensor) -> Tensor:
+    """The solution [..., 2] of 2 x 2 systems [..., 2, 2] by Cramer's rule."""
+    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
+    x, y = rhs[..., 0], rhs[..., 1]
+    return torch.stack((d * x - b * y, a * y - c * x), dim=-1) / (a * d - b * c)[..., None]
+
+
+def candidate_directions(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Unit directions [2 * CANDIDATES, 3]: a Fibonacci lattice over the sphere, and one about the axis, log-spaced.
+
+    The second makes long lenses converge, whose whole image may lie between two points of the first.
+    """
+    n = torch.arange(CANDIDATES, dtype=torch.float64)
+    turn = n * math.pi * (3 - math.sqrt(5))
+    everywhere = torch.acos(1 - (2 * n + 1) / CANDIDATES)
+    ahead = torch.exp(torch.linspace(math.log(1e-4), math.log(0.6), CANDIDATES, dtype=torch.float64))
+    angle, turn = torch.cat((everywhere, ahead)), torch.cat((turn, turn))
+    aside = torch.sin(angle)
+    out = torch.stack((aside * torch.cos(turn), aside * torch.sin(turn), torch.cos(angle)), dim=-1)
+    return out.to(device=device, dtype=dtype)
+
+
+class _PointCameras:
+    """One lens per point: a handed-over camera whose parameters are repeated for each point, and can be indexed."""
+
+    def __init__(self, camera: "Camera", shape: torch.Size) -> None:
+        self.camera = camera
+        self.repeated = {}
+        for name in camera._names:
+            value = getattr(camera, name)
+            trailing = camera._trailing(name)
+            if value.ndim > trailing:  # [*batch, 1, ...] -> [P, ...]
+                tail = value.shape[value.ndim - trailing :]
+                self.repeated[name] = value.expand(*shape, *tail).reshape(-1, *tail)
+
+    def at(self, index: Tensor, detach: bool = True) -> "Camera":
+        camera = self.camera
+        if detach:
+            camera = camera._with({name: getattr(camera, name).detach() for name in camera._names})
+        chosen = {name: value.index_select(0, index) for name, value in self.repeated.items()}
+        return camera._with({name: value.detach() if detach else value for name, value in chosen.items()})
+
+
+def _tangents(directions: Tensor) -> Tensor:
+    """Two tangents [..., 2, 3] with first x second = direction (Duff et al. 2017, JCGT 6(1))."""
+    x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
+    sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+    a = -1 / (sign + z)
+    b = x * y * a
+    first = torch.stack((1 + sign * x * x * a, sign * b, -sign * x), dim=-1)
+    return torch.stack((first, torch.stack((b, sign + y * y * a, -y), dim=-1)), dim=-2)
+
+
+def _move(directions: Tensor, steps: Tensor) -> Tensor:
+    moved = directions + (steps[..., None] * _tangents(directions)).sum(-2)
+    return moved / torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
+
+
+def _value_and_jacobian(camera: "Camera", directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [..., 2] of unit directions, and their derivatives [..., 2, 2] along the tangents (last)."""
+    # Reverse mode: it takes whatever autograd takes, in-place writes too, and does not load torch's jvp decompositions.
+    value, pull = torch.func.vjp(camera.to_pixels, directions)  # type: ignore[misc]
+    rows = [pull(torch.eye(2, dtype=value.dtype, device=value.device)[i].expand_as(value))[0] for i in (0, 1)]
+    return value, torch.stack(rows, dim=-2) @ _tangents(directions).mT
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Euclidean length, infinite where a component is NaN."""
+    return torch.nan_to_num(torch.linalg.vector_norm(vectors, dim=-1), nan=math.inf)
+
+
+def _newton_step(jacobian: Tensor, missing: Tensor) -> Tensor:
+    step = solve2(jacobian, missing)
+    length = _length(step)
+    return step * (LARGEST_STEP / length.clamp(min=LARGEST_STEP))[..., None]
+
+
+def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
+    """The size of the numbers that a pixel is computed from, per pixel: what rounding is relative to."""
+    corners = xy.new_tensor([[0.0, 0.0], [float(camera.width), float(camera.height)]])
+    return xy.abs().amax(-1).clamp(min=float(camera._unmap(corners).abs().max()))
+
+
+def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Per pixel: the sign of the projection's Jacobian, and the index of the direction to start from."""
+    batch = torch.broadcast_shapes((), *(_batch_of(camera, name) for name in camera._names))
+    value, jacobian = _value_and_jacobian(camera, directions.expand(*batch, *directions.shape))
+    sign = torch.linalg.det(jacobian).nan_to_num(nan=0.0).sign()
+    usable = torch.isfinite(value).all(-1)
+    # Which sign is right? What lies ahead decides: a pinhole written as x / z also shows, mirrored, what lies behind.
+    ahead = (1 + directions[:, 2]) ** 2
+    orientation = torch.where((sign * usable * ahead).sum(-1, keepdim=True) < 0, -1.0, 1.0).to(xy.dtype)
+    value = torch.where((usable & (sign == orientation))[..., None], value, math.inf)
+    if not batch:
+        xy = xy.reshape(-1, 2)
+    return orientation.expand(xy.shape[:-1]), _nearest(camera, value, xy)
+
+
+def _batch_of(camera: "Camera", name: str) -> torch.Size:
+    value = getattr(camera, name)
+    return value.shape[: max(value.ndim - camera._trailing(name) - 1, 0)]
+
+
+def _nearest(camera: "Camera", value: Tensor, xy: Tensor) -> Tensor:
+    """Index [..., N] of the nearest of `value` [*batch, M, 2] to pixels [..., N, 2], or to the cell they lie in."""
+    if xy.shape[-2] <= CELLS * CELLS:
+        return _argmin(value, xy)
+    low, high = camera._unmap(xy.new_tensor([[0.0, 0.0], [float(camera.width), float(camera.height)]])).unbind(0)
+    # The cells cover the image and half its size around it; pixels farther out use the outermost ones.
+    cell = ((xy - low) / (high - low) * 0.5 + 0.25).nan_to_num(nan=0.0).mul(CELLS).floor().clamp(0, CELLS - 1).long()
+    middle = (torch.arange(CELLS, dtype=xy.dtype, device=xy.device) + 0.5) / CELLS
+    grid = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), dim=-1).reshape(-1, 2)
+    table = _argmin(value, (low + (grid - 0.25) * 2 * (high - low)).expand(*value.shape[:-2], -1, 2))
+    return table.expand(*xy.shape[:-2], -1).gather(-1, cell[..., 1] * CELLS + cell[..., 0])
+
+
+def _argmin(value: Tensor, xy: Tensor) -> Tensor:
+    chunk = max(1, 2**21 // max(1, value[..., 0].numel()))  # 16 MB of distances in float64
+    parts = []
+    for part in xy.split(chunk, dim=-2):
+        dx = part[..., 0:1] - value[..., None, :, 0]
+        dy = part[..., 1:2] - value[..., None, :, 1]
+        parts.append((dx * dx + dy * dy).nan_to_num(nan=math.inf).argmin(-1))
+    return torch.cat(parts, dim=-1)
