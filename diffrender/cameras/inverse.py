@@ -10,14 +10,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from diffrender.cameras.base import Camera
 
-Evaluate: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Attempt: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Move: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 MAX_ITERATIONS = 40  # a start is a few degrees off, Newton needs about 5; the rest is for backtracking near folds
 SHRINK = 0.25  # of a step that did not bring the pixel closer
 LARGEST_STEP = 0.5  # of a step, in radians (or on the plane): farther than that no linearization of a lens holds
-CELLS = 48  # per axis: pixels of one cell share their start
-CANDIDATES = 1024  # directions over the sphere, 6 degrees apart; as many again crowd around the optical axis
+CELLS = 32  # per axis: pixels of one cell share their start
+CANDIDATES = 512  # directions over the sphere, 10 degrees apart; as many again crowd around the optical axis
 
 
 def invert(camera: "Camera", xy: Tensor) -> Tensor:
@@ -32,64 +32,80 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
     directions = candidate_directions(xy.dtype, xy.device)
     flat = xy.reshape(-1, 2)
     with torch.no_grad():
-        orientation, start = _starts(camera, xy.detach(), directions)
+        orientation, start = (part.reshape(-1) for part in _starts(camera, xy.detach(), directions))
         points = _PointCameras(camera, xy.shape[:-1])
         tolerance = 8 * torch.finfo(xy.dtype).eps * _pixel_scale(camera, flat.detach())
 
-        def evaluate(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-            value, jacobian = _value_and_jacobian(points.at(index), state)
-            wrong = orientation.reshape(-1)[index] * torch.linalg.det(jacobian) <= 0
-            return torch.where(wrong[:, None], math.nan, value), jacobian
+        def attempt(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            tangents = _tangents(state)
+            value, jacobian = _value_and_differences(points.at(index), state, tangents)
+            missing = flat.detach().index_select(0, index) - value
+            admissible = orientation.index_select(0, index) * _det(jacobian) > 0
+            step = newton_step(jacobian, missing)
+            return torch.where(admissible, length(missing), math.inf), _combine(step, tangents)
 
-        state, residual = newton(evaluate, _move, directions[start.reshape(-1)], flat.detach(), tolerance)
+        state, residual = newton(attempt, _move, directions.index_select(0, start), tolerance)
         # 64 times the rounding of a pixel coordinate that stops the iteration: some projections round more than others.
         found = (residual <= 64 * tolerance).nonzero()[:, 0]
         state = state[found]
         lens = points.at(found)
         _, jacobian = _value_and_jacobian(lens, state)
-    step = solve2(jacobian, flat.index_select(0, found) - points.at(found, detach=False).to_pixels(state))
-    solved = _move(state, step)
+    missing = flat.index_select(0, found) - points.at(found, detach=False).to_pixels(state)
+    solved = _move(state, _combine(solve2(jacobian, missing), _tangents(state)))
     if len(found) == len(flat):
         return solved.reshape(*xy.shape[:-1], 3)
     out = torch.full((len(flat), 3), math.nan, dtype=solved.dtype, device=solved.device)
     return out.index_copy(0, found, solved).reshape(*xy.shape[:-1], 3)
 
 
-def newton(evaluate: Evaluate, move: Move, state: Tensor, target: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
-    """Drive `evaluate` to `target` [P, 2]; returns the states [P, D] and what remains [P], infinite on failure.
+def newton(attempt: Attempt, move: Move, state: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve P problems at once: returns their states [P, D] and what remains of their residuals [P].
 
-    `evaluate(states, index)` gives values [K, 2], NaN where a state is not admissible, and Jacobians [K, 2, 2] for the
-    problems `index`; `move(states, steps)` goes along steps [K, 2]. Problems leave the loop as they converge or stall.
+    `attempt(states, index)` gives residuals [K], infinite where a state is not admissible, and Newton steps [K, D] for
+    the problems `index`; `move(states, steps)` takes them. A step that does not lower the residual is cut back.
+    Problems leave the loop as they reach their tolerance [P] or stall.
     """
     state = state.clone()
-    active = torch.arange(len(target), device=target.device)
-    value, jacobian = evaluate(state, active)
-    residual = _length(target - value)
-    step = _newton_step(jacobian, target - value)
-    least = torch.finfo(target.dtype).eps
+    active = torch.arange(len(state), device=state.device)
+    residual, step = attempt(state, active)
+    least = torch.finfo(state.dtype).eps
     active = active[(residual > tolerance) & torch.isfinite(residual)]
     for _ in range(MAX_ITERATIONS):
         if not len(active):
             break
-        trial = move(state[active], step[active])
-        value, jacobian = evaluate(trial, active)
-        missing = target[active] - value
-        closer = _length(missing) < residual[active]
-        taken = active[closer]
-        state[taken] = trial[closer]
-        residual[taken] = _length(missing[closer])
-        step[taken] = _newton_step(jacobian[closer], missing[closer])
-        step[active[~closer]] *= SHRINK
-        going = (residual[active] > tolerance[active]) & (step[active].norm(dim=-1) > least)
-        active = active[going]
+        trial = move(state.index_select(0, active), step.index_select(0, active))
+        left, further = attempt(trial, active)
+        before = residual.index_select(0, active)
+        closer = left < before
+        state.index_copy_(0, active, torch.where(closer[:, None], trial, state.index_select(0, active)))
+        further = torch.where(closer[:, None], further, SHRINK * step.index_select(0, active))
+        step.index_copy_(0, active, further)
+        left = torch.where(closer, left, before)
+        residual.index_copy_(0, active, left)
+        active = active[(left > tolerance.index_select(0, active)) & (length(further) > least)]
     return state, residual
+
+
+def _det(matrix: Tensor) -> Tensor:
+    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
 
 
 def solve2(matrix: Tensor, rhs: Tensor) -> Tensor:
     """The solution [..., 2] of 2 x 2 systems [..., 2, 2] by Cramer's rule."""
     a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
     x, y = rhs[..., 0], rhs[..., 1]
-    return torch.stack((d * x - b * y, a * y - c * x), dim=-1) / (a * d - b * c)[..., None]
+    return torch.stack((d * x - b * y, a * y - c * x), dim=-1) / _det(matrix)[..., None]
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean length [...] of vectors [..., 2], infinite where a component is NaN."""
+    return torch.linalg.vector_norm(vectors, dim=-1).nan_to_num(nan=math.inf)
+
+
+def newton_step(jacobian: Tensor, missing: Tensor) -> Tensor:
+    """The step [..., 2] that closes a gap [..., 2] if `jacobian` [..., 2, 2] were constant; at most LARGEST_STEP."""
+    step = solve2(jacobian, missing)
+    return step * (LARGEST_STEP / length(step).clamp(min=LARGEST_STEP))[..., None]
 
 
 def candidate_directions(dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -138,8 +154,13 @@ def _tangents(directions: Tensor) -> Tensor:
     return torch.stack((first, torch.stack((b, sign + y * y * a, -y), dim=-1)), dim=-2)
 
 
+def _combine(steps: Tensor, tangents: Tensor) -> Tensor:
+    """Steps [..., 2] along tangents [..., 2, 3] -> vectors [..., 3]."""
+    return steps[..., 0:1] * tangents[..., 0, :] + steps[..., 1:2] * tangents[..., 1, :]
+
+
 def _move(directions: Tensor, steps: Tensor) -> Tensor:
-    moved = directions + (steps[..., None] * _tangents(directions)).sum(-2)
+    moved = directions + steps
     return moved / torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
 
 
@@ -151,15 +172,12 @@ def _value_and_jacobian(camera: "Camera", directions: Tensor) -> tuple[Tensor, T
     return value, torch.stack(rows, dim=-2) @ _tangents(directions).mT
 
 
-def _length(vectors: Tensor) -> Tensor:
-    """Euclidean length, infinite where a component is NaN."""
-    return torch.nan_to_num(torch.linalg.vector_norm(vectors, dim=-1), nan=math.inf)
-
-
-def _newton_step(jacobian: Tensor, missing: Tensor) -> Tensor:
-    step = solve2(jacobian, missing)
-    length = _length(step)
-    return step * (LARGEST_STEP / length.clamp(min=LARGEST_STEP))[..., None]
+def _value_and_differences(camera: "Camera", directions: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by forward differences: a third of the time, and good enough to find the way (not for gradients)."""
+    step = math.sqrt(torch.finfo(directions.dtype).eps)  # the usual balance of rounding and curvature
+    first, second = directions + step * tangents[..., 0, :], directions + step * tangents[..., 1, :]
+    value = camera.to_pixels(torch.stack((directions, first, second)))
+    return value[0], ((value[1:] - value[0]) / step).movedim(0, -1)
 
 
 def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
@@ -171,8 +189,8 @@ def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
 def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Per pixel: the sign of the projection's Jacobian, and the index of the direction to start from."""
     batch = torch.broadcast_shapes((), *(_batch_of(camera, name) for name in camera._names))
-    value, jacobian = _value_and_jacobian(camera, directions.expand(*batch, *directions.shape))
-    sign = torch.linalg.det(jacobian).nan_to_num(nan=0.0).sign()
+    value, jacobian = _value_and_differences(camera, directions.expand(*batch, -1, 3), _tangents(directions))
+    sign = _det(jacobian).nan_to_num(nan=0.0).sign()
     usable = torch.isfinite(value).all(-1)
     # Which sign is right? What lies ahead decides: a pinhole written as x / z also shows, mirrored, what lies behind.
     ahead = (1 + directions[:, 2]) ** 2
