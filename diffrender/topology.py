@@ -22,6 +22,7 @@ class Topology:
         face_edges: [F, 3] the edge opposite to each corner; -1 where its two ends are welded into one.
         edge_start: [E + 1] where the half-edges of an edge start in `edge_halfedges`.
         edge_halfedges: [H] half-edges sorted by edge.
+        forward: [H] whether the half-edge in `edge_halfedges` runs from the lower vertex of its edge to the higher one.
         seam: [E] whether the faces at the edge disagree about a vertex, a uv or a material there.
     """
 
@@ -31,6 +32,7 @@ class Topology:
     face_edges: Tensor
     edge_start: Tensor
     edge_halfedges: Tensor
+    forward: Tensor
     seam: Tensor
 
     @property
@@ -83,6 +85,7 @@ class Topology:
             face_edges=face_edges.reshape(-1, 3),
             edge_start=edge_start,
             edge_halfedges=halfedges,
+            forward=forward,
             seam=seam,
         )
 

@@ -1,0 +1,239 @@
+"""Launching the kernels: tensors to Warp arrays, work to threads.
+
+On the CPU Warp runs a kernel on one thread and lets go of the interpreter lock; the output is therefore cut into
+disjoint parts (bands of rows, subtrees of rays), one launch each, side by side. On CUDA the same kernels run twice
+with atomic minima: least depth, then the lowest face at that depth. Either way the result does not depend on the order.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from .ray_tree import RayTree
+from .warp_kernels import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_kernels
+
+NO_FACE = 2**31 - 1
+CUDA_BAND = 32  # rows that one CUDA thread covers of its face
+
+
+def rasterize_linear(
+    vertices: Tensor,
+    xy: Tensor,
+    in_front: Tensor,
+    faces: Tensor,
+    face_view: Tensor | None,
+    rays: Tensor,
+    size: tuple[int, int],
+    *,
+    central: bool,
+    cull: bool = False,
+) -> Tensor:
+    """The face in front at every pixel centre, for cameras whose rays are affine in the pixel.
+
+    Args:
+        vertices: [P, 3] camera frame; P = B * V copies, or V when `face_view` is given.
+        xy: [P, 2] their projections; only read for vertices that are `in_front`.
+        in_front: [P] bool, whether the projection means anything.
+        faces: [F, 3] indices of one copy.
+        face_view: [F] the view of each face, or None: every face in every view.
+        rays: [B, 6, 3] origin, d origin / dx, d origin / dy, direction, d direction / dx, d direction / dy.
+        size: (height, width) of the images.
+        central: all rays start in the origin; the first three of `rays` are not read.
+        cull: leave out faces seen from behind.
+
+    Returns:
+        [B, H, W] int64 index into `faces`, -1 where there is nothing.
+    """
+    (height, width), num_views = size, rays.shape[0]
+    kernel = _kernels(vertices)[0]
+    depths, hits = _outputs((num_views, height, width), vertices)
+    vertex_stride, num_items = _copies(vertices, faces, face_view, num_views)
+    args = [
+        _vectors(vertices),
+        _vectors(xy),
+        wp.from_torch(in_front.to(torch.uint8).contiguous()),
+        wp.from_torch(faces.to(torch.int32).contiguous()),
+        wp.from_torch(_optional_index(face_view, vertices)),
+        vertex_stride,
+        _vectors(rays),
+        int(central),
+        int(cull),
+        height,
+        width,
+    ]
+    outputs = [wp.from_torch(depths.view(-1)), wp.from_torch(hits.view(-1))]
+
+    def launch(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
+        bands = -(-(rows[1] - rows[0]) // band)
+        inputs = [*args, first, *rows, band, mode]
+        wp.launch(kernel, dim=(items, bands), inputs=inputs, outputs=outputs, device=_device(vertices))
+
+    if vertices.is_cuda:
+        for mode in (WRITE_DEPTH, WRITE_FACE):
+            launch(0, num_items, (0, height), CUDA_BAND, int(mode))
+    elif num_items and height and width:
+        threads = torch.get_num_threads()
+        if face_view is None and num_views >= threads > 1:  # whole views
+            cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
+            jobs = [(a, b - a, (0, height), height) for a, b in zip(cuts, cuts[1:], strict=False)]
+        else:  # bands with about as many vertices each
+            rows = _balanced_rows(xy, in_front, height, threads)
+            jobs = [(0, num_items, (a, b), b - a) for a, b in zip(rows, rows[1:], strict=False) if b > a]
+        _side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+    return torch.where(hits == NO_FACE, -1, hits).long()
+
+
+def first_hit(
+    vertices: Tensor,
+    faces: Tensor,
+    face_view: Tensor | None,
+    tree: RayTree,
+    *,
+    z_depth: bool,
+    cull: bool = False,
+    face_edges: Tensor | None = None,
+    skip_edge: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The first face along each ray of a tree.
+
+    Args:
+        vertices, faces, face_view, cull: as in `rasterize_linear`.
+        tree: the rays of B views, in slots.
+        z_depth: depth is z (then every direction has z = 1 and every origin z = 0); otherwise it is the ray's parameter.
+        face_edges: [F, 3] the edges of each face; with `skip_edge` [N], a ray passes through the faces at its edge.
+
+    Returns:
+        [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
+    """
+    num_views, num_slots = tree.slots.shape
+    kernel = _kernels(vertices)[1]
+    depths, hits = _outputs((num_views, num_slots), vertices)
+    vertex_stride, num_items = _copies(vertices, faces, face_view, num_views)
+    skip = torch.where(tree.slots >= 0, -1, -2)
+    if skip_edge is not None:
+        skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
+    central = tree.origins is None
+    counts = [b - a for a, b in zip(tree.level_start, tree.level_start[1:], strict=False)]
+    index = {"dtype": torch.int32, "device": vertices.device}
+    args = [
+        _vectors(vertices),
+        wp.from_torch(faces.to(torch.int32).contiguous()),
+        wp.from_torch((faces if face_edges is None else face_edges).to(torch.int32).contiguous()),
+        wp.from_torch(_optional_index(face_view, vertices)),
+        vertex_stride,
+        num_slots,
+        _vectors(tree.directions if tree.origins is None else tree.origins),
+        _vectors(tree.directions),
+        wp.from_torch(skip.to(torch.int32).reshape(-1).contiguous()),
+        _vectors(tree.centers),
+        _vectors(tree.halves),
+        _vectors(tree.centers if tree.moment_centers is None else tree.moment_centers),
+        _vectors(tree.halves if tree.moment_halves is None else tree.moment_halves),
+        wp.from_torch(torch.tensor(tree.level_start, **index)),
+        wp.from_torch(torch.tensor(counts, **index)),
+        len(counts),
+        int(central),
+        int(z_depth),
+        int(cull),
+    ]
+    outputs = [wp.from_torch(depths.view(-1)), wp.from_torch(hits.view(-1))]
+
+    def launch(first: int, items: int, top: int, tops: int, parts: int, mode: int) -> None:
+        inputs = [*args, first, top, tops, mode]
+        wp.launch(kernel, dim=(items, parts), inputs=inputs, outputs=outputs, device=_device(vertices))
+
+    if vertices.is_cuda:
+        for mode in (WRITE_DEPTH, WRITE_FACE):
+            launch(0, num_items, 0, 1, counts[-1], int(mode))
+    elif num_items:
+        threads = torch.get_num_threads()
+        cuts = [counts[-1] * i // threads for i in range(threads + 1)]
+        jobs = [(0, num_items, a, b - a, 1) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        _side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+
+    used = tree.slots >= 0
+    face = torch.full((tree.num_rays,), -1, dtype=torch.int64, device=vertices.device)
+    depth = torch.full((tree.num_rays,), torch.inf, dtype=vertices.dtype, device=vertices.device)
+    face[tree.slots[used]] = torch.where(hits == NO_FACE, -1, hits)[used].long()
+    depth[tree.slots[used]] = depths[used]
+    return face, depth
+
+
+def _kernels(vertices: Tensor) -> Any:
+    """The kernels for the type of `vertices`, loaded (compiled on first use, cached on disk) on their device."""
+    if vertices.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"vertices must be float32 or float64; got {str(vertices.dtype).removeprefix('torch.')}")
+    _initialize()
+    kernels = make_kernels(wp.float32 if vertices.dtype == torch.float32 else wp.float64)
+    for kernel in kernels:  # before threads use them
+        kernel.module.load(wp.device_from_torch(vertices.device))
+    return kernels
+
+
+@lru_cache(maxsize=1)
+def _initialize() -> None:
+    """Start Warp without its greeting; a library prints nothing."""
+    level, wp.config.log_level = wp.config.log_level, wp.LOG_ERROR
+    wp.init()
+    wp.config.log_level = max(level, wp.LOG_WARNING)
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="diffrender")
+
+
+def _side_by_side(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
+    """Run `work` on all jobs at once; the first one stays on this thread."""
+    if not jobs:
+        return
+    pending = [_pool(max(torch.get_num_threads(), 2)).submit(work, job) for job in jobs[1:]]
+    work(jobs[0])
+    for future in pending:
+        future.result()
+
+
+def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> list[int]:
+    """Cuts 0 <= ... <= height such that about as many vertices project into each of the bands."""
+    y = xy[in_front, 1].nan_to_num(0.0).clamp(0, height)
+    if parts == 1 or y.numel() == 0:
+        return [height * i // parts for i in range(parts + 1)]
+    positions = [y.numel() * i // parts for i in range(1, parts)]
+    cuts = [round(float(torch.kthvalue(y, position + 1).values)) for position in positions]
+    return [0, *cuts, height]
+
+
+def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+    depths = torch.full(shape, torch.inf, dtype=like.dtype, device=like.device)
+    return depths, torch.full(shape, NO_FACE, dtype=torch.int32, device=like.device)
+
+
+def _copies(vertices: Tensor, faces: Tensor, face_view: Tensor | None, num_views: int) -> tuple[int, int]:
+    """Distance between the copies of a vertex, and the number of faces over all copies."""
+    if face_view is not None:
+        return 0, faces.shape[0]
+    return vertices.shape[0] // num_views, faces.shape[0] * num_views
+
+
+def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:
+    if index is None:
+        return torch.zeros(1, dtype=torch.int32, device=like.device)
+    return index.to(torch.int32).contiguous()
+
+
+def _vectors(values: Tensor) -> Any:
+    """[..., 2 or 3] as a Warp array of vectors: one-dimensional, rays [B, 6, 3] two-dimensional."""
+    real = wp.float32 if values.dtype == torch.float32 else wp.float64
+    flat = values.detach().contiguous()
+    if not (flat.ndim == 3 and flat.shape[1] == 6):
+        flat = flat.reshape(-1, flat.shape[-1])
+    return wp.from_torch(flat, dtype=wp.types.vector(flat.shape[-1], real))
+
+
+def _device(tensor: Tensor) -> str:
+    return str(wp.device_from_torch(tensor.device))

@@ -1,0 +1,88 @@
+"""The kernels' oracle in plain torch: every face against every ray, in the same arithmetic.
+
+Slow and simple. It is what the Warp kernels are tested against, and what runs where Warp has no backend.
+"""
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 22  # rays x faces looked at together; bounds the memory
+
+
+def first_hit_reference(
+    corners: Tensor,
+    origins: Tensor | None,
+    directions: Tensor,
+    *,
+    z_depth: bool,
+    cull: bool = False,
+    face_edges: Tensor | None = None,
+    skip_edge: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """First face [N] (-1: none) and depth [N] (infinity: none) along rays [N, 3] among `corners` [F, 3, 3]."""
+    hits, depths = [], []
+    size = max(CHUNK_ELEMENTS // max(corners.shape[0], 1), 1)
+    for begin in range(0, directions.shape[0], size):
+        part = slice(begin, begin + size)
+        depth = hit_depths(corners, None if origins is None else origins[part], directions[part], z_depth, cull)
+        if face_edges is not None and skip_edge is not None:
+            skipped = (face_edges.unsqueeze(0) == skip_edge[part, None, None]).any(-1) & (skip_edge[part, None] >= 0)
+            depth = torch.where(skipped, torch.inf, depth)
+        if corners.shape[0] == 0:
+            hits.append(torch.full_like(depth, -1, dtype=torch.int64).sum(1) - 1)
+            depths.append(directions.new_full((len(depth),), torch.inf))
+            continue
+        best = depth.amin(1)
+        face = (depth == best.unsqueeze(1)).to(torch.uint8).argmax(1)  # the lowest face at the least depth
+        hits.append(torch.where(torch.isinf(best), -1, face))
+        depths.append(best)
+    if not hits:
+        return directions.new_zeros(0, dtype=torch.int64), directions.new_zeros(0)
+    return torch.cat(hits), torch.cat(depths)
+
+
+def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_depth: bool, cull: bool) -> Tensor:
+    """Depth [N, F] at which each ray meets each face, infinity where it does not."""
+    points = [corners[:, i].unsqueeze(0) for i in range(3)]  # [1, F, 3]
+    if origins is not None:
+        points = [p - origins.unsqueeze(1) for p in points]  # [N, F, 3]
+    d = directions.unsqueeze(1)  # [N, 1, 3]
+    normals = [plane_normal(points[1], points[2]), plane_normal(points[2], points[0]), plane_normal(points[0], points[1])]
+    w = [dot3(d, n) for n in normals]
+    signs = [side_sign(wi, n) for wi, n in zip(w, normals, strict=True)]
+    measure = torch.zeros_like(d) if z_depth else d / dot3(d, d).unsqueeze(-1)
+    if z_depth:
+        measure[..., 2] = 1
+    total = (w[0] + w[1]) + w[2]
+    inside = (signs[0] != 0) & (signs[0] == signs[1]) & (signs[0] == signs[2]) & (total != 0)
+    if cull:
+        inside &= signs[0] < 0
+    z = [dot3(measure, p) for p in points]
+    depth = ((w[0] * z[0] + w[1] * z[1]) + w[2] * z[2]) / total
+    return torch.where(inside & (depth > 0), depth, torch.inf)
+
+
+def plane_normal(a: Tensor, b: Tensor) -> Tensor:
+    """2 a x b [..., 3], antisymmetric to the last bit."""
+    s, e = a + b, b - a
+    return torch.stack(
+        [
+            s[..., 1] * e[..., 2] - s[..., 2] * e[..., 1],
+            s[..., 2] * e[..., 0] - s[..., 0] * e[..., 2],
+            s[..., 0] * e[..., 1] - s[..., 1] * e[..., 0],
+        ],
+        dim=-1,
+    )
+
+
+def dot3(a: Tensor, b: Tensor) -> Tensor:
+    """a . b over the last dimension, summed from the left like the kernels do."""
+    return (a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1]) + a[..., 2] * b[..., 2]
+
+
+def side_sign(w: Tensor, n: Tensor) -> Tensor:
+    """Sign of `w`; where it is zero that of the first component of `n` that is not."""
+    sign = torch.sign(w)
+    for axis in range(3):
+        sign = torch.where(sign == 0, torch.sign(n[..., axis]), sign)
+    return sign

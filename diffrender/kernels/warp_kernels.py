@@ -1,0 +1,352 @@
+"""The Warp kernels: which face does a ray meet first? One source for the CPU and CUDA, float32 and float64.
+
+Seen from the start of a ray, the side (a, b) of a triangle spans a plane with the normal n = (a + b) x (b - a) =
+2 a x b, and the sign of w = d . n tells on which side of it the ray's direction d passes. The form with sum and
+difference is antisymmetric in a and b to the last bit, so that two faces that share a side never both win nor both
+lose a ray; it also loses far fewer digits than a x b when the triangle is small and far away. A ray exactly in that
+plane (w = 0) is pushed by an infinitesimal step to the right, then down, then forward: the signs of the components
+of n decide. The three w of a triangle, normalized, are its barycentrics (Olano & Greer 1997 for affine pixels), and
+the depth is their convex combination of the depths of its corners: no division by a vanishing determinant.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import warp as wp
+
+WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
+WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
+WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
+
+
+@lru_cache(maxsize=None)
+def make_kernels(real: Any) -> Any:
+    """The two kernels for the floating-point type `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    vec2 = wp.types.vector(2, real)
+    vec3 = wp.types.vector(3, real)
+    options = {"fuse_fp": False, "fast_math": False, "enable_backward": False}
+    epsilon = wp.constant(real(1.2e-7 if real == wp.float32 else 2.3e-16))
+
+    @wp.func
+    def dot3(a: vec3, b: vec3):
+        return (a[0] * b[0] + a[1] * b[1]) + a[2] * b[2]
+
+    @wp.func
+    def plane_normal(a: vec3, b: vec3):
+        """2 a x b, antisymmetric to the last bit."""
+        s = a + b
+        e = b - a
+        return vec3(s[1] * e[2] - s[2] * e[1], s[2] * e[0] - s[0] * e[2], s[0] * e[1] - s[1] * e[0])
+
+    @wp.func
+    def side_sign(w: real, n: vec3):
+        """Sign of `w`; of the first component of `n` that is not zero where `w` is zero; 0 if there is none."""
+        value = w
+        if value == real(0.0):
+            value = n[0]
+        if value == real(0.0):
+            value = n[1]
+        if value == real(0.0):
+            value = n[2]
+        sign = int(0)
+        if value > real(0.0):
+            sign = 1
+        if value < real(0.0):
+            sign = -1
+        return sign
+
+    @wp.func
+    def hit_depth(d: vec3, g: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int):
+        """Depth along the ray where it meets the triangle, or -1; `g` measures the depth of a point."""
+        w0 = dot3(d, n0)
+        w1 = dot3(d, n1)
+        w2 = dot3(d, n2)
+        depth = real(-1.0)
+        sign = side_sign(w0, n0)
+        if sign != 0 and sign == side_sign(w1, n1) and sign == side_sign(w2, n2) and (cull == 0 or sign < 0):
+            total = (w0 + w1) + w2
+            if total != real(0.0):
+                depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
+        return depth
+
+    @wp.func
+    def keep_first(
+        depth: real, face: int, slot: int, mode: int, depths: wp.array(dtype=real), hits: wp.array(dtype=wp.int32)
+    ):
+        """Least depth wins, then the lowest face; written so that the order of the faces does not matter."""
+        if mode == WRITE_FIRST_HIT:
+            old = depths[slot]
+            if depth < old or (depth == old and face < hits[slot]):
+                depths[slot] = depth
+                hits[slot] = face
+        elif mode == WRITE_DEPTH:
+            wp.atomic_min(depths, slot, depth)
+        elif depth == depths[slot]:
+            wp.atomic_min(hits, slot, face)
+
+    @wp.func
+    def narrow(low: real, high: real, slope: real, offset: real):
+        """The part of [low, high] where slope * x + offset >= 0, widened by one pixel."""
+        bound = -offset / slope
+        result = vec2(low, high)
+        if slope > real(0.0):
+            result = vec2(wp.max(low, bound - real(1.0)), high)
+        elif slope < real(0.0):
+            result = vec2(low, wp.min(high, bound + real(1.0)))
+        elif offset < real(0.0):
+            result = vec2(real(1.0), real(0.0))
+        return result
+
+    @wp.func
+    def row_interval(low: real, high: real, start: vec3, step: vec3, n: vec3, sign: real):
+        """Narrow [low, high] to the x where the direction start + x * step may lie on the `sign` side of plane n.
+
+        The slack bounds the rounding of the sums by 8 epsilon times the sum of their absolute terms.
+        """
+        size = wp.abs(high) + wp.abs(low)
+        slack = real(8.0) * epsilon * (
+            (wp.abs(start[0]) + size * wp.abs(step[0])) * wp.abs(n[0])
+            + (wp.abs(start[1]) + size * wp.abs(step[1])) * wp.abs(n[1])
+            + (wp.abs(start[2]) + size * wp.abs(step[2])) * wp.abs(n[2])
+        )
+        return narrow(low, high, sign * dot3(step, n), sign * dot3(start, n) + slack)
+
+    @wp.kernel(module="unique", module_options=options)
+    def rasterize_linear(
+        vertices: wp.array(dtype=vec3),
+        xy: wp.array(dtype=vec2),
+        in_front: wp.array(dtype=wp.uint8),
+        faces: wp.array2d(dtype=wp.int32),
+        face_view: wp.array(dtype=wp.int32),
+        vertex_stride: int,
+        rays: wp.array2d(dtype=vec3),
+        central: int,
+        cull: int,
+        height: int,
+        width: int,
+        first: int,
+        row_begin: int,
+        row_end: int,
+        band: int,
+        mode: int,
+        depths: wp.array(dtype=real),
+        hits: wp.array(dtype=wp.int32),
+    ):
+        """Face by face over the pixels of one band of rows; rays are affine in the pixel and have direction z = 1."""
+        item, part = wp.tid()
+        num_faces = faces.shape[0]
+        copy = (first + item) // num_faces
+        face = (first + item) - copy * num_faces
+        view = copy
+        if vertex_stride == 0:
+            view = face_view[face]
+        i0 = copy * vertex_stride + faces[face, 0]
+        i1 = copy * vertex_stride + faces[face, 1]
+        i2 = copy * vertex_stride + faces[face, 2]
+        front = int(in_front[i0]) + int(in_front[i1]) + int(in_front[i2])
+        if front == 0 and central != 0:
+            return
+
+        row0 = row_begin + part * band
+        row1 = wp.min(row0 + band, row_end) - 1
+        col0 = int(0)
+        col1 = width - 1
+        if front == 3 or central == 0:
+            p0 = xy[i0]
+            p1 = xy[i1]
+            p2 = xy[i2]
+            low = wp.min(wp.min(p0, p1), p2)
+            high = wp.max(wp.max(p0, p1), p2)
+            # projecting rounds by a few epsilon of the coordinate; a sixteenth of a pixel covers offsets like cx
+            slack = real(0.0625) + real(16.0) * epsilon * (wp.length(low) + wp.length(high))
+            half = real(0.5)
+            if high[0] + slack < half or high[1] + slack < real(row0) + half:
+                return
+            if low[0] - slack > real(width) - half or low[1] - slack > real(row1) + half:
+                return
+            col0 = wp.max(col0, int(wp.ceil(wp.max(low[0] - slack - half, real(0.0)))))
+            row0 = wp.max(row0, int(wp.ceil(wp.max(low[1] - slack - half, real(0.0)))))
+            col1 = int(wp.floor(wp.min(high[0] + slack - half, real(col1))))
+            row1 = int(wp.floor(wp.min(high[1] + slack - half, real(row1))))
+            if col0 > col1 or row0 > row1:
+                return
+
+        a = vertices[i0]
+        b = vertices[i1]
+        c = vertices[i2]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        g = vec3(real(0.0), real(0.0), real(1.0))
+        determinant = dot3(a, n0)
+        certain = wp.abs(determinant) > real(32.0) * epsilon * (
+            wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
+        )
+        narrowed = central != 0 and certain and col1 - col0 > 7
+        sign = wp.where(determinant > real(0.0), real(1.0), real(-1.0))
+
+        for row in range(row0, row1 + 1):
+            y = real(row) + real(0.5)
+            left = col0
+            right = col1
+            if narrowed:
+                start = rays[view, 3] + y * rays[view, 5]
+                span = vec2(real(col0) + real(0.5), real(col1) + real(0.5))
+                span = row_interval(span[0], span[1], start, rays[view, 4], n0, sign)
+                span = row_interval(span[0], span[1], start, rays[view, 4], n1, sign)
+                span = row_interval(span[0], span[1], start, rays[view, 4], n2, sign)
+                if span[0] > span[1]:
+                    continue
+                left = wp.max(col0, int(wp.floor(span[0] - real(0.5))))
+                right = wp.min(col1, int(wp.ceil(span[1] - real(0.5))))
+            for col in range(left, right + 1):
+                x = real(col) + real(0.5)
+                d = (rays[view, 3] + x * rays[view, 4]) + y * rays[view, 5]
+                depth = real(-1.0)
+                if central != 0:
+                    depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                else:
+                    o = (rays[view, 0] + x * rays[view, 1]) + y * rays[view, 2]
+                    oa = a - o
+                    ob = b - o
+                    oc = c - o
+                    depth = hit_depth(
+                        d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
+                    )
+                if depth > real(0.0):
+                    keep_first(depth, face, (view * height + row) * width + col, mode, depths, hits)
+
+    @wp.func
+    def reaches(center: vec3, half: vec3, n: vec3, sign: real, extra: real):
+        """Whether a direction in the box can lie on the `sign` side of the plane n; slack bounds the rounding."""
+        reach = dot3(half, wp.abs(n)) + extra
+        slack = real(16.0) * epsilon * (dot3(wp.abs(center), wp.abs(n)) + reach)
+        return sign * dot3(center, n) + reach + slack >= real(0.0)
+
+    @wp.func
+    def moment_slack(moment: vec3, a: vec3, b: vec3):
+        """Bound on the rounding of w written with moments, where the rays do not start in the origin."""
+        return real(64.0) * epsilon * wp.length(b - a) * (wp.length(moment) + wp.length(a) + wp.length(b))
+
+    @wp.kernel(module="unique", module_options=options)
+    def first_hit(
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int32),
+        face_edges: wp.array2d(dtype=wp.int32),
+        face_view: wp.array(dtype=wp.int32),
+        vertex_stride: int,
+        num_slots: int,
+        origins: wp.array(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        skip_edge: wp.array(dtype=wp.int32),
+        centers: wp.array(dtype=vec3),
+        halves: wp.array(dtype=vec3),
+        moment_centers: wp.array(dtype=vec3),
+        moment_halves: wp.array(dtype=vec3),
+        level_start: wp.array(dtype=wp.int32),
+        level_count: wp.array(dtype=wp.int32),
+        num_levels: int,
+        central: int,
+        z_depth: int,
+        cull: int,
+        first: int,
+        top_begin: int,
+        tops: int,
+        mode: int,
+        depths: wp.array(dtype=real),
+        hits: wp.array(dtype=wp.int32),
+    ):
+        """Face by face down the tree of rays: boxes of directions (and moments) that a face cannot reach are skipped."""
+        item, part = wp.tid()
+        num_faces = faces.shape[0]
+        copy = (first + item) // num_faces
+        face = (first + item) - copy * num_faces
+        view = copy
+        if vertex_stride == 0:
+            view = face_view[face]
+        a = vertices[copy * vertex_stride + faces[face, 0]]
+        b = vertices[copy * vertex_stride + faces[face, 1]]
+        c = vertices[copy * vertex_stride + faces[face, 2]]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        determinant = dot3(a, n0)
+        certain = wp.abs(determinant) > real(32.0) * epsilon * (
+            wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
+        )
+        positive = central == 0 or not certain or determinant > real(0.0)
+        negative = central == 0 or not certain or determinant < real(0.0)
+
+        top = num_levels - 1
+        level = top
+        node = top_begin + part * tops
+        last = wp.min(node + tops, level_count[top])
+        while level < top or node < last:
+            box = view * level_start[num_levels] + level_start[level] + node
+            center = centers[box]
+            half = halves[box]
+            e0 = real(0.0)
+            e1 = real(0.0)
+            e2 = real(0.0)
+            f0 = real(0.0)
+            f1 = real(0.0)
+            f2 = real(0.0)
+            if central == 0:  # w = d . n + 2 (o x d) . (b - a): the moments o x d have a box of their own
+                mc = moment_centers[box]
+                mh = moment_halves[box]
+                e0 = real(2.0) * dot3(mc, c - b)
+                e1 = real(2.0) * dot3(mc, a - c)
+                e2 = real(2.0) * dot3(mc, b - a)
+                f0 = real(2.0) * dot3(mh, wp.abs(c - b)) + moment_slack(mc, b, c)
+                f1 = real(2.0) * dot3(mh, wp.abs(a - c)) + moment_slack(mc, c, a)
+                f2 = real(2.0) * dot3(mh, wp.abs(b - a)) + moment_slack(mc, a, b)
+            overlap = half[0] >= real(0.0)
+            if overlap:
+                inside = positive
+                if inside:
+                    inside = (
+                        reaches(center, half, n0, real(1.0), f0 + e0)
+                        and reaches(center, half, n1, real(1.0), f1 + e1)
+                        and reaches(center, half, n2, real(1.0), f2 + e2)
+                    )
+                overlap = inside
+                if not inside and negative:
+                    overlap = (
+                        reaches(center, half, n0, real(-1.0), f0 - e0)
+                        and reaches(center, half, n1, real(-1.0), f1 - e1)
+                        and reaches(center, half, n2, real(-1.0), f2 - e2)
+                    )
+            if overlap and level > 0:
+                level -= 1
+                node *= 4
+            else:
+                if overlap:
+                    for ray in range(node * 4, wp.min(node * 4 + 4, num_slots)):
+                        slot = view * num_slots + ray
+                        edge = skip_edge[slot]
+                        skipped = edge >= 0 and (
+                            face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
+                        )
+                        if edge > -2 and not skipped:
+                            d = directions[slot]
+                            g = d / dot3(d, d)
+                            if z_depth != 0:
+                                g = vec3(real(0.0), real(0.0), real(1.0))
+                            depth = real(-1.0)
+                            if central != 0:
+                                depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                            else:
+                                oa = a - origins[slot]
+                                ob = b - origins[slot]
+                                oc = c - origins[slot]
+                                depth = hit_depth(
+                                    d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
+                                )
+                            if depth > real(0.0):
+                                keep_first(depth, face, slot, mode, depths, hits)
+                node += 1
+                while level < top and (node % 4 == 0 or node >= level_count[level]):
+                    node = (node + 3) // 4
+                    level += 1
+
+    return rasterize_linear, first_hit

@@ -1,0 +1,185 @@
+"""`render`: the short composition of the stages, from meshes and cameras to images. Read it, copy it, change it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .boundary import Boundary, boundary
+from .cameras import Camera
+from .checks import shape_of
+from .fragments import Fragments, fragments_along, interpolate, join_fragments, rays_at
+from .mesh import Mesh
+from .scene import Scene, pack
+from .shading import Lambert, Light, shading_normals, unlit
+from .visibility import PixelRays, face_image, local_faces, pixel_rays
+
+Shader: TypeAlias = Callable[[Fragments, Mesh], Tensor]
+
+
+def render(
+    mesh: Mesh | Sequence[Mesh],
+    camera: Camera,
+    *,
+    background: float | Sequence[float] | Tensor = 0.0,
+    lights: Sequence[Light] | None = None,
+    shader: Shader | None = None,
+    samples: int = 1,
+    cull_backfaces: bool = False,
+    buffers: Sequence[str] | None = None,
+) -> Any:
+    """Images [*batch, H, W, C + 1] of a mesh: colour over the background, alpha (coverage) last; linear colour.
+
+    Every pixel is the mean over its square, and differentiable to vertices, colours, textures, lights and every
+    parameter of the camera: also where borders move.
+
+    Args:
+        mesh: one mesh for all cameras of the batch, or a list with one mesh per image.
+        camera: `[*batch]` cameras of size (H, W).
+        background: a number, a colour (C,), or images that broadcast to [*batch, H, W, C].
+        lights: makes surfaces Lambertian under these lights; without, they are unlit.
+        shader: instead of `lights`: any function (fragments, mesh) -> [N, C], see `shading`.
+        samples: `samples ** 2` points per pixel where the surface is looked up; 1 is enough unless textures or shading
+            have details finer than a pixel, or surfaces intersect.
+        cull_backfaces: faces seen from behind are transparent.
+        buffers: names among "depth" [*batch, H, W] (infinity where nothing is hit), "normals" [*batch, H, W, 3] (unit,
+            world frame, towards the viewer), "uvs" [*batch, H, W, 2] and "face_index" [*batch, H, W] (-1 for nothing).
+            They are looked up at the centres of the pixels, not filtered, and differentiable inside surfaces only; for
+            a filtered buffer that also knows about moving borders, pass its shader (`shading.depth_shader`, ...).
+
+    Returns:
+        The images; with `buffers`, the images and a dictionary of the buffers.
+
+    >>> from diffrender.cameras import PinholeCamera
+    >>> mesh = Mesh(torch.tensor([[-1.0, -1, 2], [1, -1, 2], [-1, 1, 2]]), torch.tensor([[0, 2, 1]]))
+    >>> image = render(mesh, PinholeCamera(4, 4, 2, 2, size=(4, 4)))
+    >>> image[..., -1].tolist()
+    [[1.0, 1.0, 1.0, 0.5], [1.0, 1.0, 0.5, 0.0], [1.0, 0.5, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0]]
+    """
+    if shader is not None and lights is not None:
+        raise ValueError("give either lights or a shader, not both: a shader decides itself what lights do")
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
+    if shader is None:
+        shader = unlit if lights is None else Lambert(tuple(lights))
+    height, width = camera.size
+    fine = camera if samples == 1 else camera.resize((height * samples, width * samples))
+
+    scene = pack(mesh, fine)
+    rays = pixel_rays(scene.camera)
+    faces = face_image(scene, rays, cull_backfaces)
+    edges = boundary(scene, rays, faceted=getattr(shader, "faceted", False), cull_backfaces=cull_backfaces)
+    pixel, inside = covered(scene, rays, faces)
+    left, right = beside(scene, edges)
+    colors = shader(join_fragments([inside, left.fragments, right.fragments]), scene.mesh)
+    image = composite(scene, pixel, edges, left, right, colors)  # premultiplied by alpha
+    if samples > 1:
+        image = image.reshape(-1, height, samples, width, samples, image.shape[-1]).mean((2, 4))
+    image = image.reshape(*scene.batch_shape, height, width, -1)
+    color, alpha = image[..., :-1], image[..., -1:]
+    image = torch.cat([color + (1 - alpha) * _background(background, color), alpha], dim=-1)
+    if buffers is None:
+        return image
+    if samples > 1:
+        scene = pack(mesh, camera)
+        rays = pixel_rays(scene.camera)
+        faces = face_image(scene, rays, cull_backfaces)
+        pixel, inside = covered(scene, rays, faces)
+    return image, center_buffers(scene, faces, pixel, inside, buffers)
+
+
+def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Fragments]:
+    """The covered pixels [N] (index into B * H * W) and their fragments."""
+    flat = face_image.reshape(-1)
+    pixel = (flat >= 0).nonzero().squeeze(-1)
+    _, height, width = face_image.shape
+    view = pixel // (height * width)
+    xy = torch.stack([pixel % width, pixel // width % height], dim=-1).to(scene.vertices.dtype) + 0.5
+    if rays.directions is None:
+        origins, directions = rays_at(scene.camera, view, xy)
+    else:
+        directions = rays.directions.index_select(0, pixel)
+        origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
+    return pixel, fragments_along(scene, view, xy, flat.index_select(0, pixel), origins, directions)
+
+
+def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
+    """The fragments left and right of the pieces of edges, where there is no background."""
+    origins, directions = rays_at(scene.camera, edges.view, edges.xy)
+
+    def side(face: Tensor) -> Side:
+        piece = (face >= 0).nonzero().squeeze(-1)
+        fragments = fragments_along(
+            scene, edges.view[piece], edges.xy[piece], face[piece], origins[piece], directions[piece]
+        )
+        return Side(piece, fragments)
+
+    return side(edges.left), side(edges.right)
+
+
+def composite(
+    scene: Scene, pixel: Tensor, edges: Boundary, left: "Side", right: "Side", colors: Tensor
+) -> Tensor:
+    """Values at the centres plus jumps times areas: [B * H * W, C + 1], premultiplied by the alpha in the last channel.
+
+    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then those of `left`, then those of `right`.
+    """
+    height, width = scene.camera.size
+    values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
+    inside, on_left, on_right = values.split([len(pixel), len(left.piece), len(right.piece)])
+    image = values.new_zeros(scene.num_views * height * width, values.shape[-1]).index_copy(0, pixel, inside)
+    piece = torch.cat([left.piece, right.piece])
+    area = torch.cat([edges.area.index_select(0, left.piece), -edges.area.index_select(0, right.piece)])
+    jump = area.unsqueeze(-1).to(values.dtype) * torch.cat([on_left, on_right])
+    return image.index_add(0, edges.pixel[piece], jump)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Fragments on one side of the pieces `piece` [N] of a boundary."""
+
+    piece: Tensor
+    fragments: Fragments
+
+
+def center_buffers(scene: Scene, face_image: Tensor, pixel: Tensor, inside: Fragments, names: Sequence[str]) -> dict[str, Tensor]:
+    """Buffers by name, looked up at pixel centres: see `render`."""
+    shape = (*scene.batch_shape, *face_image.shape[-2:])
+
+    def spread(values: Tensor, empty: float) -> Tensor:
+        blank = values.new_full((face_image.numel(), values.shape[-1]), empty)
+        return blank.index_copy(0, pixel, values).reshape(*shape, -1)
+
+    make: dict[str, Callable[[], Tensor]] = {
+        "depth": lambda: spread(inside.depth.unsqueeze(-1), torch.inf).squeeze(-1),
+        "normals": lambda: spread(shading_normals(inside, scene.mesh, "smooth"), 0.0),
+        "uvs": lambda: spread(_uvs(inside, scene.mesh), 0.0),
+        "face_index": lambda: local_faces(scene, face_image).reshape(shape),
+    }
+    unknown = [name for name in names if name not in make]
+    if isinstance(names, str) or unknown:
+        raise ValueError(f"buffers must be a sequence of names among {sorted(make)}; got {names!r}")
+    return {name: make[name]() for name in names}
+
+
+def _uvs(fragments: Fragments, mesh: Mesh) -> Tensor:
+    if mesh.uvs is None or mesh.uv_faces is None:
+        raise ValueError("buffers asks for uvs, but the mesh has none")
+    return interpolate(mesh.uvs, mesh.uv_faces, fragments)
+
+
+def _background(background: float | Sequence[float] | Tensor, color: Tensor) -> Tensor:
+    """The background as a tensor that broadcasts to `color` [..., H, W, C]."""
+    value = torch.as_tensor(background, dtype=color.dtype, device=color.device)
+    try:
+        fits = torch.broadcast_shapes(value.shape, color.shape) == color.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"background must be a number, a colour ({color.shape[-1]},) or images that broadcast to "
+            f"{tuple(color.shape)}; got {shape_of(value)}"
+        )
+    return value

@@ -1,0 +1,127 @@
+"""Visibility: the one discrete question, which face is in front at a pixel's centre? An integer image, no gradient.
+
+Cameras with affine rays take a fast path from face to pixels; any other camera's rays are sorted into a tree and every
+face finds the rays that it meets. Both paths decide with the same arithmetic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cameras import Camera, LinearRays
+from .kernels import build_ray_tree, first_hit, image_slots, rasterize_linear, scattered_slots
+from .mesh import Mesh
+from .scene import Scene, pack
+
+
+@dataclass(frozen=True, eq=False)
+class PixelRays:
+    """The rays of all pixel centres: `linear`, or [B * H * W, 3] in the camera frame (`origins` None: the centre)."""
+
+    linear: LinearRays | None
+    origins: Tensor | None
+    directions: Tensor | None
+
+
+def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: bool = False) -> Tensor:
+    """The face in front at every pixel centre: [*batch, H, W] int64 index into `mesh.faces`, -1 where there is none.
+
+    Args:
+        mesh: one mesh for all cameras of the batch, or a list with one mesh per image.
+        camera: `[*batch]` cameras of size (H, W).
+        cull_backfaces: faces seen from behind are transparent; by default both sides are seen.
+
+    A pixel centre on an edge between two faces belongs to exactly one of them; between faces at the same depth the one
+    with the lower index wins.
+
+    >>> from diffrender.cameras import PinholeCamera
+    >>> triangle = Mesh(torch.tensor([[0.0, 0, 1], [2, 0, 1], [0, 2, 1]]), torch.tensor([[0, 2, 1]]))
+    >>> visibility(triangle, PinholeCamera(1, 1, 0, 0, size=(2, 3))).tolist()
+    [[0, 0, -1], [0, -1, -1]]
+    """
+    scene = pack(mesh, camera)
+    face_index = face_image(scene, pixel_rays(scene.camera), cull_backfaces)
+    return local_faces(scene, face_index).reshape(*scene.batch_shape, *face_index.shape[-2:])
+
+
+def pixel_rays(camera: Camera) -> PixelRays:
+    """The rays through all pixel centres of a batch of cameras `[B]`."""
+    linear = camera.linear_rays()
+    if linear is not None:
+        return PixelRays(linear, None, None)
+    origins, directions = camera.local_rays(camera.pixel_centers().reshape(-1, 2))
+    return PixelRays(None, None if camera.is_central else origins.reshape(-1, 3), directions.reshape(-1, 3))
+
+
+def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> Tensor:
+    """[B, H, W] index into `scene.faces` of what is seen at the pixel centres, -1 for nothing."""
+    camera, vertices = scene.camera, scene.vertices.detach()
+    height, width = camera.size
+    if rays.linear is not None:
+        r = rays.linear
+        affine = (r.origin, r.origin_dx, r.origin_dy, r.direction, r.direction_dx, r.direction_dy)
+        stacked = torch.stack([part.detach() for part in affine], dim=1).to(vertices.dtype)  # [B, 6, 3]
+        xy, in_front = _projected(scene)
+        return rasterize_linear(
+            vertices, xy, in_front, scene.faces, scene.face_view, stacked, camera.size,
+            central=camera.is_central, cull=cull_backfaces,
+        )  # fmt: skip
+    assert rays.directions is not None
+    slots = image_slots(height, width, scene.num_views, vertices.device)
+    origins = None if rays.origins is None else rays.origins.to(vertices.dtype)
+    tree = build_ray_tree(origins, rays.directions.to(vertices.dtype), slots)
+    face, _ = first_hit(vertices, scene.faces, scene.face_view, tree, z_depth=False, cull=cull_backfaces)
+    return face.reshape(-1, height, width)
+
+
+def first_faces(
+    scene: Scene,
+    view: Tensor,
+    xy: Tensor,
+    origins: Tensor,
+    directions: Tensor,
+    *,
+    skip_edge: Tensor | None = None,
+    cull_backfaces: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """First face [N] (-1: none) and its depth [N] along single rays [N, 3] (camera frame) through pixels `xy` [N, 2].
+
+    With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge.
+    """
+    slots = scattered_slots(view, xy, scene.num_views)
+    central = scene.camera.is_central
+    tree = build_ray_tree(None if central else origins, directions, slots)
+    return first_hit(
+        scene.vertices.detach(),
+        scene.faces,
+        scene.face_view,
+        tree,
+        z_depth=scene.camera.linear_rays() is not None,
+        cull=cull_backfaces,
+        face_edges=None if skip_edge is None else scene.mesh.topology.face_edges,
+        skip_edge=skip_edge,
+    )
+
+
+def local_faces(scene: Scene, face_index: Tensor) -> Tensor:
+    """`face_index` [B, H, W] counted within each mesh of a list instead of over all of them."""
+    if len(scene.face_start) == 1:
+        return face_index
+    start = torch.tensor(scene.face_start, device=face_index.device)[:, None, None]
+    return torch.where(face_index >= 0, face_index - start, -1)
+
+
+def _projected(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Pixels [P, 2] of all vertices and whether they mean anything [P]."""
+    vertices = scene.vertices.detach()
+    with torch.no_grad():
+        if scene.face_view is None:
+            per_view = vertices.reshape(scene.num_views, -1, 3)
+            xy = scene.camera.local_project(per_view)[0].reshape(-1, 2)
+        else:
+            xy = scene.camera[scene.vertex_view].local_project(vertices.unsqueeze(1))[0].squeeze(1)
+    # Behind the camera, or so close to its plane that the projection was cut off: the box of such a face is unknown.
+    near = 2e-6 * vertices[:, :2].abs().amax(-1).clamp(min=1e-6)
+    return xy, (vertices[:, 2] > near) & torch.isfinite(xy).all(-1)
