@@ -48,8 +48,8 @@ def encode_srgb(linear: Tensor) -> Tensor:
 def decode_srgb(srgb: Tensor) -> Tensor:
     """sRGB to linear colour: the inverse of `encode_srgb`.
 
-    >>> decode_srgb(torch.tensor([0.0, 0.0258, 0.7354, 1.0]))
-    tensor([0.0000, 0.0020, 0.5000, 1.0000])
+    >>> decode_srgb(torch.tensor([0.0, 0.04, 0.5, 1.0]))
+    tensor([0.0000, 0.0031, 0.2140, 1.0000])
     """
     check_tensor("srgb", srgb)
     curve = ((srgb.clamp(min=_SRGB_KNEE) + 0.055) / 1.055) ** 2.4
@@ -149,8 +149,11 @@ def to_linear(pixels: np.ndarray) -> Tensor:
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=-1)
     if pixels.dtype.kind == "f":
         return torch.from_numpy(pixels.astype(np.float32))
-    values = torch.from_numpy(pixels.astype(np.float64) / np.iinfo(pixels.dtype).max)
-    return torch.cat([decode_srgb(values[..., :3]), values[..., 3:]], dim=-1).float()
+    full = np.iinfo(pixels.dtype).max
+    codes = torch.arange(full + 1, dtype=torch.float64) / full
+    decode = decode_srgb(codes).float().numpy()  # 256 or 65536 codes: looked up, faster than a power for each pixel
+    colors, alpha = decode[pixels[..., :3]], codes.float().numpy()[pixels[..., 3:]]
+    return torch.from_numpy(np.concatenate([colors, alpha], axis=-1))
 
 
 def to_pixels(image: Tensor, *, bits: int = 8) -> np.ndarray:
@@ -160,6 +163,15 @@ def to_pixels(image: Tensor, *, bits: int = 8) -> np.ndarray:
     colors = image.shape[-1] - (image.shape[-1] + 1) % 2
     values = torch.cat([encode_srgb(image[..., :colors].clamp(0, 1)), image[..., colors:].clamp(0, 1)], dim=-1)
     return (values * (2**bits - 1)).round().numpy().astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def pixels_of(file: Image.Image) -> np.ndarray:
+    """[H, W, C] of an image that Pillow has opened: uint8, uint16 (grey only) or float32."""
+    if file.mode.startswith("I"):  # 16-bit grey; older versions of Pillow widen it to 32 bits
+        return np.asarray(file).astype(np.uint16)[..., None]
+    if file.mode in ("L", "LA", "RGB", "RGBA", "F"):
+        return _plane(file)
+    return _plane(file.convert("RGBA" if file.has_transparency_data else "RGB"))
 
 
 def _check_suffix(path: Path, supported: tuple[str, ...], what: str) -> None:
@@ -179,7 +191,7 @@ def _load_npy(path: Path) -> Tensor:
 
 
 def _read_pixels(path: Path) -> np.ndarray:
-    """[H, W, C] as stored: uint8, uint16 or float32."""
+    """[H, W, C] of a file as stored: uint8, uint16 or float32."""
     try:
         with Image.open(path) as file:
             raw = file.tile[0][3] if file.tile else None
@@ -187,13 +199,9 @@ def _read_pixels(path: Path) -> np.ndarray:
                 high = _plane(file)
                 with Image.open(path) as again:
                     # Pillow keeps one byte of each 16: as big-endian numbers the high one, as little-endian the low one
-                    again.tile = [tile._replace(args=raw.replace(";16B", ";16L")) for tile in again.tile]
+                    again.tile = [(*tile[:3], raw.replace(";16B", ";16L")) for tile in again.tile]
                     return high.astype(np.uint16) * 256 + _plane(again)
-            if file.mode.startswith("I"):  # 16-bit grey; older versions of Pillow widen it to 32 bits
-                return np.asarray(file).astype(np.uint16)[..., None]
-            if file.mode in ("L", "LA", "RGB", "RGBA", "F"):
-                return _plane(file)
-            return _plane(file.convert("RGBA" if file.has_transparency_data else "RGB"))
+            return pixels_of(file)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         reason = "its contents are no image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"{path} cannot be read as an image, it may be truncated: {reason}") from error
