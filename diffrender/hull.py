@@ -1,0 +1,197 @@
+"""Visual hull: the largest shape that fits all silhouettes, to start a fit from.
+
+A point belongs to the hull when every view sees it inside the mask (Laurentini 1994). Instead of yes or no, each view
+gives the distance to its silhouette in the image, and the hull is where the smallest of them is positive; so the
+surface lies between the grid points, not on them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from .cameras.base import Camera
+from .checks import check_finite, check_tensor, shape_of
+from .isosurface import surface_nets
+from .mesh import Mesh
+
+_CHUNK = 1 << 18  # grid points at a time: a few MB for each view's coordinates
+
+
+def visual_hull(masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tensor, *, resolution: int = 100) -> Mesh:
+    """The visual hull of `masks` as a closed manifold: its largest component, without the cavities nobody can see.
+
+    Args:
+        masks: one [H, W] mask for each view, at least 0.5 on the object.
+        cameras: the camera of each view, not batched; its size is the mask's.
+        bounds: [2, 3] lowest and highest corner of a box around the object; the hull ends there.
+        resolution: cubic cells along the longest side of the box.
+
+    Beyond the image a view says nothing where the mask touches that side of the image (the object goes on there), and
+    carves otherwise. Behind the camera it says nothing.
+    """
+    check_tensor("bounds", bounds, ndim=2, last=3, hint="the lowest and the highest corner of the box")
+    check_finite("bounds", bounds)
+    if bounds.shape[0] != 2 or bool((bounds[0] >= bounds[1]).any()):
+        raise ValueError(f"bounds must be [2, 3], lowest corner first, with some volume; got {bounds.tolist()}")
+    if resolution < 2:
+        raise ValueError(f"resolution must be at least 2 cells; got {resolution}")
+    views = _Views(masks, cameras, bounds)
+    step = float((bounds[1] - bounds[0]).max()) / resolution
+    inside_by = _hull_values(views, bounds, step)
+    kept = _largest_component(inside_by > 0)
+    if not bool(kept.any()):
+        raise ValueError(
+            "masks leave no point of the box: one of the masks is empty, cameras and masks do not belong together, or "
+            f"bounds {bounds.tolist()} miss the object"
+        )
+    return surface_nets(torch.where(kept, inside_by.abs(), -inside_by.abs()), origin=bounds[0], step=step)
+
+
+def object_bounds(masks: Sequence[Tensor], cameras: Sequence[Camera]) -> Tensor:
+    """[2, 3] box around the visual hull of `masks`, for image sets that do not bring their own.
+
+    It starts from the point nearest to the rays through the middles of the masks, with a cube that covers the masks at
+    that distance, and tightens it around a coarse hull.
+    """
+    boxes = [_mask_box(i, mask) for i, mask in enumerate(masks)]
+    middles = [(low + high) / 2 for low, high in boxes]
+    rays = [camera.rays(middle.to(camera.R)) for camera, middle in zip(cameras, middles, strict=True)]
+    origins = torch.stack([origin for origin, _ in rays]).detach()
+    directions = torch.nn.functional.normalize(torch.stack([direction for _, direction in rays]).detach(), dim=-1)
+    across = torch.eye(3).to(directions) - directions[:, :, None] * directions[:, None, :]  # [N, 3, 3]
+    # least squares: the sum of (I - d d^T) (x - o) vanishes; the ridge decides where all rays are parallel
+    ridge = 1e-6 * torch.eye(3).to(across)
+    right = ((across + ridge / len(across)) @ origins[..., None]).sum(0)
+    center = torch.linalg.solve(across.sum(0) + ridge, right)[:, 0]
+
+    radius = origins.new_zeros(())
+    for camera, (low, high) in zip(cameras, boxes, strict=True):
+        corners = torch.stack([low, high, torch.stack([low[0], high[1]]), torch.stack([high[0], low[1]])])
+        origin, direction = (x.detach() for x in camera.rays(corners.to(camera.R)))
+        offset = center - origin
+        along = (offset * direction).sum(-1, keepdim=True) / direction.square().sum(-1, keepdim=True)
+        radius = torch.maximum(radius, (offset - along * direction).norm(dim=-1).max())
+    bounds = torch.stack([center - radius, center + radius])
+    for _ in range(2):
+        coarse = visual_hull(masks, cameras, bounds, resolution=40).bounds()
+        margin = (bounds[1] - bounds[0]).max() / 40  # one cell of the grid that found it
+        bounds = torch.stack([coarse[0] - margin, coarse[1] + margin])
+    return bounds
+
+
+class _Views:
+    """Signed distances to the silhouettes, ready to be looked up."""
+
+    def __init__(self, masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tensor) -> None:
+        if len(masks) != len(cameras) or len(masks) == 0:
+            raise ValueError(f"masks and cameras must be as many, at least one; got {len(masks)} and {len(cameras)}")
+        for i, (mask, camera) in enumerate(zip(masks, cameras, strict=True)):
+            if tuple(mask.shape) != tuple(camera.size):
+                raise ValueError(f"masks[{i}] must have the size of its camera {camera.size}; got {shape_of(mask)}")
+        self.cameras = [camera.to(bounds.device, bounds.dtype) for camera in cameras]
+        self.distances = [_signed_distance(mask).to(bounds) for mask in masks]  # pixels
+        self.open_sides = [_open_sides(mask) for mask in masks]
+        self.scales = [_pixels_per_unit(camera, bounds) for camera in self.cameras]
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor) -> Tensor:
+        """[N] how deep, in world units, `points` [N, 3] lie in the hull; negative outside."""
+        views = zip(self.cameras, self.distances, self.open_sides, self.scales, strict=True)
+        deepest = points.new_full(points.shape[:1], torch.inf)
+        for view in views:
+            deepest = torch.minimum(deepest, _look_up(points, *view))
+        return deepest
+
+
+def _look_up(points: Tensor, camera: Camera, distance: Tensor, open_sides: list[bool], scale: float) -> Tensor:
+    """[N] distance to one view's silhouette, positive inside, infinite where the view says nothing."""
+    height, width = camera.size
+    local = camera.world_to_camera(points)
+    xy, _ = camera.local_project(local)
+    size = xy.new_tensor([width, height])
+    grid = (2 * xy / size - 1).nan_to_num(0.0).clamp(-1, 1)  # clamped for the border value; NaN is not valid, below
+    inside_by = torch.nn.functional.grid_sample(
+        distance[None, None], grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0, 0, 0]
+    beyond = torch.maximum(-xy, xy - size).clamp(min=0).amax(-1)  # pixels outside of the image
+    x, y = xy.unbind(-1)
+    left, top, right, bottom = open_sides
+    silent = ~camera.valid(local)
+    for is_open, past in ((left, x < 0), (top, y < 0), (right, x > width), (bottom, y > height)):
+        if is_open:
+            silent |= past
+    return torch.where(silent, torch.inf, (inside_by - beyond) / scale)
+
+
+def _signed_distance(mask: Tensor) -> Tensor:
+    """[H, W] pixels from each pixel to the outline of `mask`, positive inside."""
+    inside = (mask.detach() >= 0.5).cpu().numpy()
+    if inside.all() or not inside.any():  # no outline in the image: as far as the image is large
+        far = float(sum(mask.shape))
+        return torch.full(mask.shape, far if inside.all() else -far)
+    # the transform measures to the nearest pixel of the other kind; the outline runs half a pixel before it
+    into = ndimage.distance_transform_edt(inside) - 0.5 * inside
+    out = ndimage.distance_transform_edt(~inside) - 0.5 * ~inside
+    return torch.from_numpy(into - out)
+
+
+def _open_sides(mask: Tensor) -> list[bool]:
+    """Whether the mask touches the left, top, right and bottom side of the image."""
+    inside = mask >= 0.5
+    return [bool(side.any()) for side in (inside[:, 0], inside[0], inside[:, -1], inside[-1])]
+
+
+def _pixels_per_unit(camera: Camera, bounds: Tensor) -> float:
+    """Pixels that a unit of length across the view spans in the middle of the box: makes views comparable."""
+    middle = bounds.mean(0)
+    small = 1e-3 * float((bounds[1] - bounds[0]).max())  # a thousandth of the box: straight, and far above rounding
+    points = camera.world_to_camera(middle + small * torch.cat([torch.zeros(1, 3), torch.eye(3)]).to(middle))
+    xy, _ = camera.local_project(points)
+    jacobian = (xy[1:] - xy[:1]) / small  # [3, 2]; of its two singular values each is the scale, so sqrt(sum / 2)
+    scale = float((jacobian.square().sum() / 2).sqrt())
+    visible = bool(camera.valid(points).all()) and 0 < scale < float("inf")
+    return scale if visible else max(camera.size) / float((bounds[1] - bounds[0]).max())
+
+
+def _hull_values(views: _Views, bounds: Tensor, step: float) -> Tensor:
+    """[X, Y, Z] depth in hull and box, in world units, on the grid points from the lowest corner on."""
+    # to the first point at or beyond the far sides; the small number keeps rounding from adding one more
+    counts = [int(n) + 1 for n in ((bounds[1] - bounds[0]) / step - 1e-3).ceil().tolist()]
+    values = bounds.new_empty(counts)
+    flat = values.view(-1)
+    for start, points in _grid_chunks(bounds[0], step, counts):
+        in_box = torch.minimum(points - bounds[0], bounds[1] - points).amin(-1)
+        flat[start : start + len(points)] = torch.minimum(views(points), in_box)
+    return values
+
+
+def _grid_chunks(lowest: Tensor, step: float, counts: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """(index of the first, points [N, 3]) for the points of a grid in the order of its memory."""
+    total = counts[0] * counts[1] * counts[2]
+    for start in range(0, total, _CHUNK):
+        index = torch.arange(start, min(start + _CHUNK, total), device=lowest.device)
+        x, yz = index // (counts[1] * counts[2]), index % (counts[1] * counts[2])
+        yield start, lowest + step * torch.stack([x, yz // counts[2], yz % counts[2]], dim=-1).to(lowest)
+
+
+def _largest_component(inside: Tensor) -> Tensor:
+    """The largest face-connected part of `inside`, holes within it filled."""
+    labels, count = ndimage.label(inside.cpu().numpy())
+    if count == 0:
+        return inside
+    sizes = torch.from_numpy(labels.reshape(-1)).bincount()
+    sizes[0] = 0
+    filled = ndimage.binary_fill_holes(labels == int(sizes.argmax()))
+    return torch.from_numpy(filled).to(inside.device)
+
+
+def _mask_box(index: int, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest corner (x, y), in pixels, of what is inside the mask."""
+    rows, columns = (mask >= 0.5).nonzero().unbind(-1)
+    if len(rows) == 0:
+        raise ValueError(f"masks[{index}] is empty: nothing in it reaches 0.5; the threshold or the alpha may be wrong")
+    low = torch.stack([columns.min(), rows.min()])
+    high = torch.stack([columns.max(), rows.max()]) + 1
+    return low.to(torch.float64), high.to(torch.float64)
