@@ -75,9 +75,9 @@ class Camera(abc.ABC):
             broadcast to a common batch and become attributes. Tensors decide dtype and device, else float32.
 
     Optional methods, for authors who know more than the base: `from_pixels` (a closed inverse), `in_domain` (where the
-    model holds), `depth_of`, `affine_rays`. Inside these methods a scalar parameter of a batched camera has shape
-    [*batch, 1] and a vector [*batch, 1, K] (an unbatched camera: () and [K]), so `self.f * points[..., 0]` is right for
-    points [*batch, N, 3]; index vectors as `self.k[..., 0]`.
+    model holds), `depth_of`, `affine_rays`, `check_parameters`. Inside all but the last two a scalar parameter of a
+    batched camera has shape [*batch, 1] and a vector [*batch, 1, K] (an unbatched camera: () and [K]), so
+    `self.f * points[..., 0]` is right for points [*batch, N, 3]; index vectors as `self.k[..., 0]`.
 
     >>> class Stereographic(Camera):
     ...     def __init__(self, f, *, size, R=None, t=None):
@@ -161,6 +161,10 @@ class Camera(abc.ABC):
     def affine_rays(self) -> LinearRays | None:
         """The rays of a linear camera, in the pixels of `to_pixels`; None for all others."""
         return None
+
+    def check_parameters(self) -> None:
+        """Raise ValueError if the parameters, now attributes, make no camera. The default accepts all."""
+        return
 
     # What callers use
 
@@ -313,7 +317,7 @@ class Camera(abc.ABC):
             trailing = value.shape[len(self.batch_shape) :]
             # index_select, whose backward is deterministic on the CPU, where that of value[chosen] is not.
             picked = value.reshape(-1, *trailing).index_select(0, chosen.reshape(-1))
-            return picked.reshape(*chosen.shape, *trailing)
+            return picked.reshape((*chosen.shape, *trailing))
 
         return self._with({name: pick(value) for name, value in self._tensors().items()})
 
@@ -361,6 +365,7 @@ class Camera(abc.ABC):
             shape = batch + value.shape[value.ndim - self._trailing(name) :]
             setattr(self, name, value if value.shape == shape else value.expand(shape))
         _check_rotation(tensors["R"].detach())
+        self.check_parameters()
 
     def _with(self, tensors: dict[str, Tensor]) -> Self:
         """A copy with other tensors, unchecked."""

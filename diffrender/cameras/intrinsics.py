@@ -41,12 +41,12 @@ class IntrinsicsCamera(Camera):
         return camera
 
 
-def positive_depth(points: Tensor) -> Tensor:
+def positive_depth(points: Tensor, steepest: float = 1e6) -> Tensor:
     """z of camera-frame points [..., 3], lifted above zero where dividing by it would overflow.
 
-    Points at or behind the plane of the camera, and points more than 10^6 times farther aside than ahead, get a z that
-    keeps x / z, y / z and their gradients finite in float32; what they project to is off any image, and means nothing.
+    Points at or behind the plane of the camera, and points more than `steepest` times farther aside than ahead, get a
+    z that keeps x / z, y / z and their gradients finite in float32; what they project to is off any image.
     """
     aside = points[..., :2].detach().abs().amax(-1)
-    # 1e-6: a million focal lengths aside, beyond any image; 1e-12: the apex itself, where even that is zero.
-    return torch.maximum(points[..., 2], (1e-6 * aside).clamp(min=1e-12))
+    # 1e-12 is for the apex itself, where nothing lies aside either.
+    return torch.maximum(points[..., 2], (aside / steepest).clamp(min=1e-12))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from diffrender.cameras.base import Camera
 
+CameraType = TypeVar("CameraType", bound="Camera")
 Attempt: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Move: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,7 +34,7 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
     flat = xy.reshape(-1, 2)
     with torch.no_grad():
         orientation, start = (part.reshape(-1) for part in _starts(camera, xy.detach(), directions))
-        points = _PointCameras(camera, xy.shape[:-1])
+        points = PointCameras(camera, xy.shape[:-1])
         tolerance = 8 * torch.finfo(xy.dtype).eps * _pixel_scale(camera, flat.detach())
 
         def attempt(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,10 +53,16 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         _, jacobian = _value_and_jacobian(lens, state)
     missing = flat.index_select(0, found) - points.at(found, detach=False).to_pixels(state)
     solved = _move(state, _combine(solve2(jacobian, missing), _tangents(state)))
-    if len(found) == len(flat):
-        return solved.reshape(*xy.shape[:-1], 3)
-    out = torch.full((len(flat), 3), math.nan, dtype=solved.dtype, device=solved.device)
-    return out.index_copy(0, found, solved).reshape(*xy.shape[:-1], 3)
+    return fill(solved, found, xy)
+
+
+def fill(solved: Tensor, found: Tensor, xy: Tensor) -> Tensor:
+    """Put solutions [K, 3] of the pixels `found` among all pixels [..., 2]: [..., 3], NaN elsewhere."""
+    shape = (*xy.shape[:-1], 3)
+    if len(found) == xy[..., 0].numel():
+        return solved.reshape(shape)
+    out = torch.full((xy[..., 0].numel(), 3), math.nan, dtype=solved.dtype, device=solved.device)
+    return out.index_copy(0, found, solved).reshape(shape)
 
 
 def newton(attempt: Attempt, move: Move, state: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,10 +130,10 @@ def candidate_directions(dtype: torch.dtype, device: torch.device) -> Tensor:
     return out.to(device=device, dtype=dtype)
 
 
-class _PointCameras:
+class PointCameras(Generic[CameraType]):
     """One lens per point: a handed-over camera whose parameters are repeated for each point, and can be indexed."""
 
-    def __init__(self, camera: "Camera", shape: torch.Size) -> None:
+    def __init__(self, camera: CameraType, shape: torch.Size) -> None:
         self.camera = camera
         self.repeated = {}
         for name in camera._names:
@@ -136,7 +143,7 @@ class _PointCameras:
                 tail = value.shape[value.ndim - trailing :]
                 self.repeated[name] = value.expand(*shape, *tail).reshape(-1, *tail)
 
-    def at(self, index: Tensor, detach: bool = True) -> "Camera":
+    def at(self, index: Tensor, detach: bool = True) -> CameraType:
         camera = self.camera
         if detach:
             camera = camera._with({name: getattr(camera, name).detach() for name in camera._names})
