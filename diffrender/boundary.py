@@ -37,6 +37,8 @@ class Boundary:
         pixel: [M] index into the B * H * W pixels.
         xy: [M, 2] the middle of the piece.
         left, right: [M] the faces seen on its two sides, -1 for the background.
+        left_share, right_share: [M] 0 to 1, how much of that area the face on that side can fill: a face seen almost
+            edge-on covers a sliver only, and its colour changes too fast with its position to speak for more.
         area: [M] signed share of the pixel: `area * (left - right)` corrects the value at the pixel's centre.
             Differentiable to vertices and camera, once.
     """
@@ -46,6 +48,8 @@ class Boundary:
     xy: Tensor
     left: Tensor
     right: Tensor
+    left_share: Tensor
+    right_share: Tensor
     area: Tensor
 
 
@@ -105,8 +109,11 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         hand = handedness(scene.camera).index_select(0, view)
         area = _hidden_area(ends, low, high, center.to(ends.dtype), left_of_center, hand)
         flow = (hand * (high - low)).to(ends.dtype)
+        left, right = left[keep], right[keep]
+        length = (ends[:, 1] - ends[:, 0]).norm(dim=-1) * (high - low)
+        shares = [_share(scene, edges, edge, view, ends, face, area.abs() / length) for face in (left, right)]
     area = _Area.apply(ends, area.to(ends.dtype), flow, (0.5 * (low + high)).to(ends.dtype))
-    return Boundary(view, pixel, xy, left[keep], right[keep], area)
+    return Boundary(view, pixel, xy, left, right, *shares, area)
 
 
 class _Area(torch.autograd.Function):
@@ -418,6 +425,19 @@ def _hidden_area(ends: Tensor, low: Tensor, high: Tensor, center: Tensor, side: 
     turn = torch.where(wide & (side < 0) & (turn > 0), turn - 4, turn)
     triangle = 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
     return -(0.25 * turn - triangle) * hand
+
+
+def _share(
+    scene: Scene, edges: _Edges, edge: Tensor, view: Tensor, ends: Tensor, face: Tensor, reach: Tensor
+) -> Tensor:
+    """[M] how much of the strip of width `reach` (pixels) along an edge its `face` can fill; 1 for other faces."""
+    own = scene.mesh.topology.face_edges[face] == edges.edge[edge].unsqueeze(-1)  # [M, 3] the corner opposite
+    corner = scene.corners(view, face.clamp(min=0)).gather(1, own.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
+    xy, _ = project_at(scene.camera, view, scene.vertices[corner])
+    along, across = ends[:, 1] - ends[:, 0], xy - ends[:, 0]
+    width = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).abs() / along.norm(dim=-1)
+    share = (width / reach).nan_to_num(1.0).clamp(max=1).to(ends.dtype)
+    return torch.where(own.any(-1) & (face >= 0), share, torch.ones_like(share))
 
 
 def _perimeter(p: Tensor) -> Tensor:

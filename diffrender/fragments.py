@@ -56,7 +56,7 @@ def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tenso
     if attribute.ndim != 2:
         raise ValueError(f"attribute must have shape (V, C), a row per vertex; got {shape_of(attribute)}")
     corners = faces.index_select(0, fragments.face_index)  # [N, 3]
-    values = attribute.index_select(0, corners.reshape(-1)).reshape(len(fragments), 3, -1)
+    values = attribute.index_select(0, corners.reshape(-1)).reshape(len(fragments), 3, attribute.shape[1])
     return (values * fragments.barycentrics.unsqueeze(-1)).sum(1)
 
 

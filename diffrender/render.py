@@ -1,7 +1,7 @@
 """`render`: the short composition of the stages, from meshes and cameras to images. Read it, copy it, change it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -109,14 +109,16 @@ def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
     """The fragments left and right of the pieces of edges, where there is no background."""
     origins, directions = rays_at(scene.camera, edges.view, edges.xy)
 
-    def side(face: Tensor) -> Side:
+    def side(face: Tensor, share: Tensor) -> Side:
         piece = (face >= 0).nonzero().squeeze(-1)
         fragments = fragments_along(
             scene, edges.view[piece], edges.xy[piece], face[piece], origins[piece], directions[piece]
         )
-        return Side(piece, fragments)
+        still = fragments.barycentrics.detach()
+        moving = torch.lerp(still, fragments.barycentrics, share[piece].unsqueeze(-1))
+        return Side(piece, replace(fragments, barycentrics=moving))
 
-    return side(edges.left), side(edges.right)
+    return side(edges.left, edges.left_share), side(edges.right, edges.right_share)
 
 
 def composite(
