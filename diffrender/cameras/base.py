@@ -108,6 +108,8 @@ class Camera(abc.ABC):
     ) -> None:
         self.size = _check_size("size", size)
         # Crop and resize of cameras that cannot fold them into their parameters: pixel = scale * to_pixels + offset.
+        # The author's methods see the size as it was before.
+        self._own_size = self.size
         self._pixel_scale = (1.0, 1.0)
         self._pixel_offset = (0.0, 0.0)
         taken = [name for name in parameters if hasattr(type(self), name)]
@@ -135,6 +137,8 @@ class Camera(abc.ABC):
 
     def from_pixels(self, xy: Tensor) -> Tensor:
         """Pixels [..., 2] -> camera-frame directions [..., 3] of any positive length; NaN where no point projects to.
+
+        The pixels are finite: callers see to that.
 
         The default solves `to_pixels(direction) = xy` by Newton's method (`diffrender.cameras.inverse`), with
         gradients to `xy` and all parameters by the implicit function theorem (first derivatives only).
@@ -179,22 +183,16 @@ class Camera(abc.ABC):
     def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
         """Pixels [..., 2] and depth [...] -> world points [..., 3]; NaN where the pixel has no ray."""
         check_tensor("depth", depth)
-        origins, directions = self.rays(xy)
-        return origins + depth[..., None] * directions
+        origins, directions, seen = self._world_rays(xy)
+        return _nan_unless(seen, origins + depth[..., None] * directions)
 
     def rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [..., 2] -> origins and directions [..., 3] in the world: point = origin + depth * direction.
 
         Directions are NaN, with no gradient, for pixels that no point projects to.
         """
-        origins, directions = self.local_rays(xy)
-        rotation = self.R.to(directions.dtype)
-        if self.is_central:
-            center = self.center.to(directions.dtype)
-            origins = (center[..., None, :] if self.batch_shape else center).expand(directions.shape)
-        else:
-            origins = self.camera_to_world(origins)
-        return origins, directions @ rotation
+        origins, directions, seen = self._world_rays(xy)
+        return origins, _nan_unless(seen, directions)
 
     def local_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Like `project`, of points in the camera frame."""
@@ -204,12 +202,8 @@ class Camera(abc.ABC):
 
     def local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Like `rays`, in the camera frame."""
-        xy = self._in_batch("xy", xy, 2)
-        linear = self.linear_rays()
-        if linear is not None:
-            return linear.at(xy)
-        directions = self._handed_over().from_pixels(self._unmap(xy))
-        return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None]
+        origins, directions, seen = self._local_rays(xy)
+        return origins, _nan_unless(seen, directions)
 
     def linear_rays(self) -> LinearRays | None:
         """Camera-frame rays as an affine function of the pixel, if this camera is linear (pinhole, orthographic)."""
@@ -275,16 +269,12 @@ class Camera(abc.ABC):
             if not isinstance(value, int):
                 raise TypeError(f"{name} must be a whole number of pixels; got {value!r}")
         size = _check_size("(height, width)", (height, width))
-        camera = self._with_pixel_map((1.0, 1.0), (-float(left), -float(top)))
-        camera.size = size
-        return camera
+        return self._with_pixel_map((1.0, 1.0), (-float(left), -float(top)), size)
 
     def resize(self, size: tuple[int, int]) -> Self:
         """The camera of the whole image scaled to `size`, (height, width): half pixels right, any aspect ratio."""
         size = _check_size("size", size)
-        camera = self._with_pixel_map((size[1] / self.width, size[0] / self.height), (0.0, 0.0))
-        camera.size = size
-        return camera
+        return self._with_pixel_map((size[1] / self.width, size[0] / self.height), (0.0, 0.0), size)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other `R`, `t` or parameters of the model; broadcast and checked like the constructor's.
@@ -375,11 +365,15 @@ class Camera(abc.ABC):
         return camera
 
     def _handed_over(self) -> Self:
-        """The copy whose parameters broadcast against points [*batch, N, 3]: what the author's methods see."""
+        """The camera that the author's methods see.
+
+        Its parameters broadcast against points [*batch, N, 3], and it was neither cropped nor resized.
+        """
+        camera = copy.copy(self)
+        camera.size, camera._pixel_scale, camera._pixel_offset = self._own_size, (1.0, 1.0), (0.0, 0.0)
         if not self.batch_shape:
-            return self
-        kept = len(self.batch_shape)
-        return self._with({name: getattr(self, name).unsqueeze(kept) for name in self._names})
+            return camera
+        return camera._with({name: getattr(self, name).unsqueeze(len(self.batch_shape)) for name in self._names})
 
     def _per_point(self, vector: Tensor) -> Tensor:
         """[*batch, 3] -> the shape that broadcasts against points."""
@@ -403,13 +397,42 @@ class Camera(abc.ABC):
             ) from None
         return value.expand(*shape, *value.shape[-2:])
 
+    def _local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays in the camera frame, and which of them exist: the others point ahead, so that no NaN spoils gradients.
+
+        (A NaN that is only masked in the end turns a zero gradient into 0 * NaN on its way back.)
+        """
+        xy = self._in_batch("xy", xy, 2)
+        seen = torch.isfinite(xy.detach()).all(-1)
+        xy = torch.where(seen[..., None], xy, 0.5)
+        linear = self.linear_rays()
+        if linear is not None:
+            return *linear.at(xy), seen
+        directions = self._handed_over().from_pixels(self._unmap(xy))
+        seen = seen & torch.isfinite(directions.detach()).all(-1)
+        directions = torch.where(seen[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
+        return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None], seen
+
+    def _world_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same in the world."""
+        origins, directions, seen = self._local_rays(xy)
+        if self.is_central:
+            origins = self._per_point(self.center.to(directions.dtype)).expand(directions.shape)
+        else:
+            origins = self.camera_to_world(origins)
+        return origins, directions @ self.R.to(directions.dtype), seen
+
+    def _image_map(self) -> tuple[tuple[float, float], ...]:
+        return self._own_size, self._pixel_scale, self._pixel_offset
+
     def _is_unmapped(self) -> bool:
         return self._pixel_scale == (1.0, 1.0) and self._pixel_offset == (0.0, 0.0)
 
-    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float]) -> Self:
-        """A copy whose pixels are `scale * xy + offset`. Cameras that can fold this into their parameters do so."""
+    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float], size: tuple[int, int]) -> Self:
+        """A copy of another size whose pixels are `scale * xy + offset`, folded into the parameters if possible."""
         (sx, sy), (ox, oy) = self._pixel_scale, self._pixel_offset
         camera = copy.copy(self)
+        camera.size = size
         camera._pixel_scale = (scale[0] * sx, scale[1] * sy)
         camera._pixel_offset = (scale[0] * ox + offset[0], scale[1] * oy + offset[1])
         return camera
@@ -448,7 +471,7 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
                 f"cameras must have one size; the first is {first.size}, number {i} is {camera.size} "
                 "(height, width): resize or crop them, or keep them in a list"
             )
-        if (camera._pixel_scale, camera._pixel_offset) != (first._pixel_scale, first._pixel_offset):
+        if camera._image_map() != first._image_map():
             raise ValueError(
                 f"cameras must be cropped and resized alike; the first is {first!r}, number {i} {camera!r}"
             )
@@ -460,6 +483,10 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
                     f"{shape_of(other)} in number {i}"
                 )
     return first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
+
+
+def _nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
+    return torch.where(seen[..., None], vectors, math.nan)
 
 
 def _unit(vectors: Tensor) -> Tensor:

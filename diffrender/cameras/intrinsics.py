@@ -34,8 +34,9 @@ class IntrinsicsCamera(Camera):
     def pixels_to_plane(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         return (xy[..., 0] - self.cx) / self.fx, (xy[..., 1] - self.cy) / self.fy
 
-    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float]) -> Self:
+    def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float], size: tuple[int, int]) -> Self:
         camera = copy.copy(self)
+        camera.size = camera._own_size = size
         camera.fx, camera.cx = self.fx * scale[0], self.cx * scale[0] + offset[0]
         camera.fy, camera.cy = self.fy * scale[1], self.cy * scale[1] + offset[1]
         return camera

@@ -189,8 +189,7 @@ def _value_and_differences(camera: "Camera", directions: Tensor, tangents: Tenso
 
 def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
     """The size of the numbers that a pixel is computed from, per pixel: what rounding is relative to."""
-    corners = xy.new_tensor([[0.0, 0.0], [float(camera.width), float(camera.height)]])
-    return xy.abs().amax(-1).clamp(min=float(camera._unmap(corners).abs().max()))
+    return xy.abs().amax(-1).clamp(min=float(max(camera.size)))
 
 
 def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,12 +216,12 @@ def _nearest(camera: "Camera", value: Tensor, xy: Tensor) -> Tensor:
     """Index [..., N] of the nearest of `value` [*batch, M, 2] to pixels [..., N, 2], or to the cell they lie in."""
     if xy.shape[-2] <= CELLS * CELLS:
         return _argmin(value, xy)
-    low, high = camera._unmap(xy.new_tensor([[0.0, 0.0], [float(camera.width), float(camera.height)]])).unbind(0)
+    extent = xy.new_tensor([float(camera.width), float(camera.height)])
     # The cells cover the image and half its size around it; pixels farther out use the outermost ones.
-    cell = ((xy - low) / (high - low) * 0.5 + 0.25).nan_to_num(nan=0.0).mul(CELLS).floor().clamp(0, CELLS - 1).long()
+    cell = (0.5 * xy / extent + 0.25).nan_to_num(nan=0.0).mul(CELLS).floor().clamp(0, CELLS - 1).long()
     middle = (torch.arange(CELLS, dtype=xy.dtype, device=xy.device) + 0.5) / CELLS
     grid = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), dim=-1).reshape(-1, 2)
-    table = _argmin(value, (low + (grid - 0.25) * 2 * (high - low)).expand(*value.shape[:-2], -1, 2))
+    table = _argmin(value, (2 * (grid - 0.25) * extent).expand(*value.shape[:-2], -1, 2))
     return table.expand(*xy.shape[:-2], -1).gather(-1, cell[..., 1] * CELLS + cell[..., 0])
 
 
