@@ -92,13 +92,14 @@ class Mesh:
 
     def __post_init__(self) -> None:
         _check_vertices(self.vertices)
+        self._check_same_device()
+        self._set("materials", tuple(self.materials))
         self._set("faces", _checked_faces("faces", self.faces, self.num_vertices, "the vertices"))
         for name, last in (("vertex_colors", None), ("vertex_normals", 3)):
             if getattr(self, name) is not None:
                 self._check_vertex_attribute(name, last)
         self._check_uvs()
         self._check_materials()
-        self._check_same_device()
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # frozen for users; defaults are filled in once, at construction
@@ -135,7 +136,6 @@ class Mesh:
             )
 
     def _check_materials(self) -> None:
-        self._set("materials", tuple(self.materials))
         channels = {} if self.vertex_colors is None else {"vertex_colors": self.vertex_colors.shape[-1]}
         for i, material in enumerate(self.materials):
             if not isinstance(material, Material):
@@ -169,7 +169,7 @@ class Mesh:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         for i, material in enumerate(self.materials):
             for name in ("base_color", "texture"):
-                if getattr(material, name) is not None:
+                if getattr(material, name, None) is not None:
                     tensors[f"materials[{i}].{name}"] = getattr(material, name)
         for name, value in tensors.items():
             if value.device != self.vertices.device:

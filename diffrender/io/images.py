@@ -29,7 +29,7 @@ _READABLE = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", "
 _WRITABLE = (".jpeg", ".jpg", ".npy", ".png")
 _ANIMATED = (".gif", ".mp4")
 _JPEG_QUALITY = 95  # differences of a few codes at most, no chroma subsampling
-_PNG_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG specification, table 11.1: by number of channels
+_PNG_COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # PNG specification, table 11.1: by number of channels
 
 
 def encode_srgb(linear: Tensor) -> Tensor:
@@ -98,6 +98,8 @@ def save_image(path: str | os.PathLike[str], image: Tensor, *, bits: int = 8) ->
         return
     channels = 1 if image.ndim == 2 else image.shape[-1]
     allowed = (1, 3) if suffix in (".jpg", ".jpeg") else (1, 2, 3, 4)
+    if channels == 2 and bits == 16:  # grey with alpha: Pillow would read no more than 8 bits of it
+        image, channels = image[..., [0, 0, 0, 1]], 4
     if channels not in allowed:
         hint = "JPEG holds no alpha: save image[..., :3], or a .png" if channels in (2, 4) else "channels come last"
         raise ValueError(f"image must have {allowed} channels for {suffix}; got {shape_of(image)}: {hint}")
@@ -195,7 +197,7 @@ def _read_pixels(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             raw = file.tile[0][3] if file.tile else None
-            if isinstance(raw, str) and raw.endswith(";16B") and file.mode in ("RGB", "RGBA"):
+            if raw in ("RGB;16B", "RGBA;16B"):
                 high = _plane(file)
                 with Image.open(path) as again:
                     # Pillow keeps one byte of each 16: as big-endian numbers the high one, as little-endian the low one
@@ -221,7 +223,7 @@ def _frame_pixels(index: int, frame: object) -> np.ndarray:
 
 
 def _png_16_bit(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG of 16 bits with any number of channels; Pillow writes grey only."""
+    """The bytes of a PNG of 16 bits with 1, 3 or 4 channels; Pillow writes grey only."""
     height, width, channels = pixels.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:

@@ -19,6 +19,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 from trimesh.exchange.gltf import export_glb, export_gltf
 from trimesh.exchange.obj import load_obj
+from trimesh.geometry import triangulate_quads
 from trimesh.resolvers import FilePathResolver
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
@@ -293,7 +295,7 @@ def _load_obj(path: Path) -> list[_Piece]:
         pieces.append(
             _Piece(
                 vertices=np.asarray(part["vertices"], dtype=np.float64),
-                faces=np.asarray(part["faces"], dtype=np.int64),
+                faces=_parsed(path, partial(triangulate_quads, part["faces"], dtype=np.int64)),
                 uvs=None if uvs is None else np.asarray(uvs)[:, :2],
                 colors=None if colors is None else colors.float(),
                 normals=part.get("vertex_normals"),
@@ -666,7 +668,14 @@ def _parsed(path: Path, parse: Callable[[], Any]) -> Any:
 
 
 def _scene(path: Path) -> trimesh.Scene:
-    return _parsed(path, lambda: trimesh.load_scene(path, process=False))
+    return _parsed(path, lambda: trimesh.load_scene(path, process=False, resolver=_UriResolver(str(path))))
+
+
+class _UriResolver(FilePathResolver):
+    """Finds files by URI, where a blank is %20."""
+
+    def get(self, name: str) -> bytes:
+        return super().get(unquote(name))
 
 
 def _check_suffix(path: Path, what: str) -> None:
