@@ -19,12 +19,13 @@ from .mesh import Mesh
 _CHUNK = 1 << 18  # grid points at a time: a few MB for each view's coordinates
 
 
+@torch.no_grad()
 def visual_hull(masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tensor, *, resolution: int = 100) -> Mesh:
     """The visual hull of `masks` as a closed manifold: its largest component, without the cavities nobody can see.
 
     Args:
-        masks: one [H, W] mask for each view, at least 0.5 on the object.
-        cameras: the camera of each view, not batched; its size is the mask's.
+        masks: one [H, W] mask for each view, at least 0.5 on the object; [N, H, W] or a sequence.
+        cameras: the camera of each view, of the mask's size; a batch [N] or a sequence.
         bounds: [2, 3] lowest and highest corner of a box around the object; the hull ends there.
         resolution: cubic cells along the longest side of the box.
 
@@ -49,17 +50,19 @@ def visual_hull(masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tens
     return surface_nets(torch.where(kept, inside_by.abs(), -inside_by.abs()), origin=bounds[0], step=step)
 
 
-def object_bounds(masks: Sequence[Tensor], cameras: Sequence[Camera]) -> Tensor:
+@torch.no_grad()
+def object_bounds(masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera) -> Tensor:
     """[2, 3] box around the visual hull of `masks`, for image sets that do not bring their own.
 
     It starts from the point nearest to the rays through the middles of the masks, with a cube that covers the masks at
     that distance, and tightens it around a coarse hull.
     """
+    cameras = _as_sequence(cameras)
     boxes = [_mask_box(i, mask) for i, mask in enumerate(masks)]
     middles = [(low + high) / 2 for low, high in boxes]
     rays = [camera.rays(middle.to(camera.R)) for camera, middle in zip(cameras, middles, strict=True)]
-    origins = torch.stack([origin for origin, _ in rays]).detach()
-    directions = torch.nn.functional.normalize(torch.stack([direction for _, direction in rays]).detach(), dim=-1)
+    origins = torch.stack([origin for origin, _ in rays])
+    directions = torch.nn.functional.normalize(torch.stack([direction for _, direction in rays]), dim=-1)
     across = torch.eye(3).to(directions) - directions[:, :, None] * directions[:, None, :]  # [N, 3, 3]
     # least squares: the sum of (I - d d^T) (x - o) vanishes; the ridge decides where all rays are parallel
     ridge = 1e-6 * torch.eye(3).to(across)
@@ -69,7 +72,7 @@ def object_bounds(masks: Sequence[Tensor], cameras: Sequence[Camera]) -> Tensor:
     radius = origins.new_zeros(())
     for camera, (low, high) in zip(cameras, boxes, strict=True):
         corners = torch.stack([low, high, torch.stack([low[0], high[1]]), torch.stack([high[0], low[1]])])
-        origin, direction = (x.detach() for x in camera.rays(corners.to(camera.R)))
+        origin, direction = camera.rays(corners.to(camera.R))
         offset = center - origin
         along = (offset * direction).sum(-1, keepdim=True) / direction.square().sum(-1, keepdim=True)
         radius = torch.maximum(radius, (offset - along * direction).norm(dim=-1).max())
@@ -84,7 +87,8 @@ def object_bounds(masks: Sequence[Tensor], cameras: Sequence[Camera]) -> Tensor:
 class _Views:
     """Signed distances to the silhouettes, ready to be looked up."""
 
-    def __init__(self, masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tensor) -> None:
+    def __init__(self, masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor) -> None:
+        cameras = _as_sequence(cameras)
         if len(masks) != len(cameras) or len(masks) == 0:
             raise ValueError(f"masks and cameras must be as many, at least one; got {len(masks)} and {len(cameras)}")
         for i, (mask, camera) in enumerate(zip(masks, cameras, strict=True)):
@@ -95,7 +99,6 @@ class _Views:
         self.open_sides = [_open_sides(mask) for mask in masks]
         self.scales = [_pixels_per_unit(camera, bounds) for camera in self.cameras]
 
-    @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
         """[N] how deep, in world units, `points` [N, 3] lie in the hull; negative outside."""
         views = zip(self.cameras, self.distances, self.open_sides, self.scales, strict=True)
@@ -103,6 +106,14 @@ class _Views:
         for view in views:
             deepest = torch.minimum(deepest, _look_up(points, *view))
         return deepest
+
+
+def _as_sequence(cameras: Sequence[Camera] | Camera) -> Sequence[Camera]:
+    if not isinstance(cameras, Camera):
+        return cameras
+    if len(cameras.batch_shape) != 1:
+        raise ValueError(f"cameras must be a batch with one dimension, or a sequence; got {tuple(cameras.batch_shape)}")
+    return [cameras[i] for i in range(cameras.batch_shape[0])]
 
 
 def _look_up(points: Tensor, camera: Camera, distance: Tensor, open_sides: list[bool], scale: float) -> Tensor:
@@ -127,7 +138,7 @@ def _look_up(points: Tensor, camera: Camera, distance: Tensor, open_sides: list[
 
 def _signed_distance(mask: Tensor) -> Tensor:
     """[H, W] pixels from each pixel to the outline of `mask`, positive inside."""
-    inside = (mask.detach() >= 0.5).cpu().numpy()
+    inside = (mask >= 0.5).cpu().numpy()
     if inside.all() or not inside.any():  # no outline in the image: as far as the image is large
         far = float(sum(mask.shape))
         return torch.full(mask.shape, far if inside.all() else -far)
