@@ -71,8 +71,9 @@ class Camera(abc.ABC):
         R: [*batch, 3, 3] rotation from world to camera; the identity if left out.
         t: [*batch, 3] translation from world to camera; zero if left out.
         parameters: the model's own, as numbers, tensors [*batch], or sequences of those, which become a vector
-            parameter [*batch, K] (as do tensors, if `vector_parameters` names them). All may require grad. They are
-            broadcast to a common batch and become attributes. Tensors decide dtype and device, else float32.
+            parameter [*batch, K] (to take those as tensors, name them in `vector_parameters`). All may require
+            grad. They are broadcast to a common batch and become attributes. Tensors decide dtype and device, else
+            float32 on the CPU.
 
     Optional methods, for authors who know more than the base: `from_pixels` (a closed inverse), `in_domain` (where the
     model holds), `depth_of`, `affine_rays`, `check_parameters`. Inside all but the last two a scalar parameter of a
@@ -96,7 +97,8 @@ class Camera(abc.ABC):
     """
 
     is_central: ClassVar[bool] = True  # all rays of one camera start at one point
-    vector_parameters: ClassVar[frozenset[str]] = frozenset()  # names of parameters with a trailing dimension
+    # Names of the parameters with a trailing dimension; None: those that the constructor gets as tuples or lists.
+    vector_parameters: ClassVar[frozenset[str] | None] = None
 
     def __init__(
         self,
@@ -118,7 +120,8 @@ class Camera(abc.ABC):
                 f"parameters may not be called {taken}: these are names of {type(self).__name__}'s methods"
             )
         self._names = tuple(parameters)
-        self._vectors = self.vector_parameters | {n for n, v in parameters.items() if isinstance(v, (tuple, list))}
+        sequences = frozenset(name for name, value in parameters.items() if isinstance(value, (tuple, list)))
+        self._vectors = sequences if self.vector_parameters is None else self.vector_parameters
         self.R: Tensor
         self.t: Tensor
         everything: dict[str, Any] = dict(parameters)

@@ -31,7 +31,7 @@ class FisheyeCamera(IntrinsicsCamera):
     (tensor([[357.0797, 200.0000]]), tensor([1.]))
     """
 
-    vector_parameters: ClassVar[frozenset[str]] = frozenset({"k"})
+    vector_parameters: ClassVar[frozenset[str] | None] = frozenset({"k"})
     k: Tensor
 
     def __init__(

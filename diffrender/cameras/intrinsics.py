@@ -1,6 +1,7 @@
 """Cameras that end in focal lengths and a principal point, so that crop and resize fold into these."""
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ class IntrinsicsCamera(Camera):
     help of `plane_to_pixels`, and `from_pixels` with that of `pixels_to_plane`.
     """
 
+    vector_parameters: ClassVar[frozenset[str] | None] = frozenset()
     fx: Tensor
     fy: Tensor
     cx: Tensor

@@ -18,19 +18,19 @@ MAX_ITERATIONS = 40  # a start is a few degrees off, Newton needs about 5; the r
 SHRINK = 0.25  # of a step that did not bring the pixel closer
 LARGEST_STEP = 0.5  # of a step, in radians (or on the plane): farther than that no linearization of a lens holds
 CELLS = 32  # per axis: pixels of one cell share their start
-CANDIDATES = 512  # directions over the sphere, 10 degrees apart; as many again crowd around the optical axis
+MERIDIANS = 32  # directions to start from stand on meridians about the optical axis, a few degrees apart
 
 
 def invert(camera: "Camera", xy: Tensor) -> Tensor:
     """Solve `camera.to_pixels(direction) = xy` for pixels [*batch, N, 2]: unit directions [*batch, N, 3].
 
     Each pixel starts at the best of a fixed set of directions and takes Newton steps in the tangent plane of the
-    sphere, cut back until the pixel comes closer. Where several directions project to one pixel, only those count where
-    the projection keeps its orientation (the others lie behind a pinhole, or where a distortion has folded back).
+    sphere, cut back until the pixel comes closer. Where several directions project to one pixel, the one counts that
+    is reached from the optical axis before the projection folds back (beyond, its Jacobian changes sign).
     A pixel that no direction projects to gets NaN and no gradient. Gradients follow from the implicit function
     theorem: one last Newton step is recorded, with a constant Jacobian; second derivatives are not available.
     """
-    directions = candidate_directions(xy.dtype, xy.device)
+    directions = candidate_directions(xy.dtype, xy.device).reshape(-1, 3)
     flat = xy.reshape(-1, 2)
     with torch.no_grad():
         orientation, start = (part.reshape(-1) for part in _starts(camera, xy.detach(), directions))
@@ -116,17 +116,16 @@ def newton_step(jacobian: Tensor, missing: Tensor) -> Tensor:
 
 
 def candidate_directions(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Unit directions [2 * CANDIDATES, 3]: a Fibonacci lattice over the sphere, and one about the axis, log-spaced.
+    """Unit directions [rings, MERIDIANS, 3], from the optical axis outwards to its opposite.
 
-    The second makes long lenses converge, whose whole image may lie between two points of the first.
+    Rings are 0.1 rad apart; nearer to the axis ever closer, for the whole image of a long lens may lie there.
     """
-    n = torch.arange(CANDIDATES, dtype=torch.float64)
-    turn = n * math.pi * (3 - math.sqrt(5))
-    everywhere = torch.acos(1 - (2 * n + 1) / CANDIDATES)
-    ahead = torch.exp(torch.linspace(math.log(1e-4), math.log(0.6), CANDIDATES, dtype=torch.float64))
-    angle, turn = torch.cat((everywhere, ahead)), torch.cat((turn, turn))
-    aside = torch.sin(angle)
-    out = torch.stack((aside * torch.cos(turn), aside * torch.sin(turn), torch.cos(angle)), dim=-1)
+    near = torch.logspace(-4, -1, 12, dtype=torch.float64)[:-1]
+    angle = torch.cat((near, torch.arange(0.1, math.pi, 0.1, dtype=torch.float64)))[:, None]
+    # Turned by no simple fraction, off the axes of the image, where an author's formula may be singular.
+    turn = (torch.arange(MERIDIANS, dtype=torch.float64) + 0.382) * (2 * math.pi / MERIDIANS)
+    aside, ahead = torch.sin(angle), torch.cos(angle).expand(-1, MERIDIANS)
+    out = torch.stack((aside * torch.cos(turn), aside * torch.sin(turn), ahead), dim=-1)
     return out.to(device=device, dtype=dtype)
 
 
@@ -201,10 +200,22 @@ def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, T
     # Which sign is right? What lies ahead decides: a pinhole written as x / z also shows, mirrored, what lies behind.
     ahead = (1 + directions[:, 2]) ** 2
     orientation = torch.where((sign * usable * ahead).sum(-1, keepdim=True) < 0, -1.0, 1.0).to(xy.dtype)
-    value = torch.where((usable & (sign == orientation))[..., None], value, math.inf)
+    usable = _first_run((usable & (sign == orientation)).unflatten(-1, (-1, MERIDIANS))).flatten(-2)
+    value = torch.where(usable[..., None], value, math.inf)
     if not batch:
         xy = xy.reshape(-1, 2)
     return orientation.expand(xy.shape[:-1]), _nearest(camera, value, xy)
+
+
+def _first_run(usable: Tensor) -> Tensor:
+    """Of a mask [..., rings, MERIDIANS]: on each meridian the first unbroken run, going outwards from the axis.
+
+    What follows a fold shows the image again: once reversed, and after a second fold (or a radius that turned
+    negative) with the orientation that it had, so that the sign of the Jacobian alone does not tell it.
+    """
+    begun = usable.int().cummax(-2).values.bool()
+    ended = (begun & ~usable).int().cummax(-2).values.bool()
+    return usable & ~ended
 
 
 def _batch_of(camera: "Camera", name: str) -> torch.Size:

@@ -36,7 +36,7 @@ class OpenCVCamera(IntrinsicsCamera):
     (tensor([[98.7500, 50.0000]]), tensor([1.]))
     """
 
-    vector_parameters: ClassVar[frozenset[str]] = frozenset({"dist"})
+    vector_parameters: ClassVar[frozenset[str] | None] = frozenset({"dist"})
     dist: Tensor
 
     def __init__(

@@ -44,7 +44,8 @@ def invert_monotone(evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], target:
     """
     low, high = torch.zeros_like(target), upper.expand_as(target)
     x = torch.minimum(target, high)
-    tolerance = 2 * torch.finfo(target.dtype).eps
+    # Convergence is quadratic: after a step of relative size sqrt(eps) the next would be rounding.
+    tolerance = torch.finfo(target.dtype).eps ** 0.5
     for _ in range(MAX_ITERATIONS):
         value, slope = evaluate(x)
         over = value > target
