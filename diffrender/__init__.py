@@ -1,1 +1,96 @@
-"""Differentiable rendering for PyTorch: any camera, any machine, checked gradients."""
+"""Differentiable rendering for PyTorch: any camera, any machine, checked gradients.
+
+>>> import diffrender as dr
+>>> R, t = dr.look_at(eye=(0.0, 1.0, 3.0))
+>>> camera = dr.PinholeCamera(60.0, 60.0, 32.0, 24.0, size=(48, 64), R=R, t=t)
+>>> image = dr.render(dr.sphere(), camera, background=(1.0, 1.0, 1.0))
+>>> image.shape
+torch.Size([48, 64, 4])
+"""
+
+from .cameras import (
+    Camera,
+    FisheyeCamera,
+    OpenCVCamera,
+    OrthographicCamera,
+    PinholeCamera,
+    from_opencv,
+    from_opencv_fisheye,
+    from_opengl_pose,
+    look_at,
+    orbit_poses,
+    se3_exp,
+    so3_exp,
+    stack_cameras,
+    to_opencv,
+    to_opengl_pose,
+)
+from .fragments import Fragments, interpolate
+from .io.datasets import ImageSet, load_dataset
+from .io.images import decode_srgb, encode_srgb, load_image, save_animation, save_image
+from .io.meshes import load_mesh, save_mesh
+from .mesh import Material, Mesh, join
+from .primitives import cube, grid, sphere, torus
+from .render import render
+from .sampling import sample, sample_texture, to_nchw, to_nhwc
+from .shading import (
+    AmbientLight,
+    DirectionalLight,
+    Lambert,
+    Light,
+    PointLight,
+    SphericalHarmonicsLight,
+    unlit,
+)
+from .visibility import visibility
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AmbientLight",
+    "Camera",
+    "DirectionalLight",
+    "FisheyeCamera",
+    "Fragments",
+    "ImageSet",
+    "Lambert",
+    "Light",
+    "Material",
+    "Mesh",
+    "OpenCVCamera",
+    "OrthographicCamera",
+    "PinholeCamera",
+    "PointLight",
+    "SphericalHarmonicsLight",
+    "cube",
+    "decode_srgb",
+    "encode_srgb",
+    "from_opencv",
+    "from_opencv_fisheye",
+    "from_opengl_pose",
+    "grid",
+    "interpolate",
+    "join",
+    "load_dataset",
+    "load_image",
+    "load_mesh",
+    "look_at",
+    "orbit_poses",
+    "render",
+    "sample",
+    "sample_texture",
+    "save_animation",
+    "save_image",
+    "save_mesh",
+    "se3_exp",
+    "so3_exp",
+    "sphere",
+    "stack_cameras",
+    "to_nchw",
+    "to_nhwc",
+    "to_opencv",
+    "to_opengl_pose",
+    "torus",
+    "unlit",
+    "visibility",
+]

@@ -5,6 +5,8 @@ disjoint parts (bands of rows, subtrees of rays), one launch each, side by side.
 with atomic minima: least depth, then the lowest face at that depth. Either way the result does not depend on the order.
 """
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -179,7 +181,15 @@ def _kernels(vertices: Tensor) -> Any:
 def _initialize() -> None:
     """Start Warp without its greeting; a library prints nothing."""
     level, wp.config.log_level = wp.config.log_level, wp.LOG_ERROR
-    wp.init()
+    sys.stderr.flush()
+    stderr, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 2)  # its native code warns there, past every setting, when there is no CUDA driver
+    try:
+        wp.init()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(silent)
     wp.config.log_level = max(level, wp.LOG_WARNING)
 
 
