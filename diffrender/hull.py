@@ -20,7 +20,9 @@ _CHUNK = 1 << 18  # grid points at a time: a few MB for each view's coordinates
 
 
 @torch.no_grad()
-def visual_hull(masks: Sequence[Tensor], cameras: Sequence[Camera], bounds: Tensor, *, resolution: int = 100) -> Mesh:
+def visual_hull(
+    masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor, *, resolution: int = 100
+) -> Mesh:
     """The visual hull of `masks` as a closed manifold: its largest component, without the cavities nobody can see.
 
     Args:

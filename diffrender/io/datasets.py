@@ -23,6 +23,7 @@ from torch import Tensor
 from ..cameras.base import Camera, stack_cameras
 from ..cameras.opencv import OpenCVCamera
 from ..cameras.pinhole import PinholeCamera
+from ..cameras.poses import from_opengl_pose
 from ..checks import check_tensor
 from .images import encode_srgb, load_image
 
@@ -33,7 +34,7 @@ MASK_EROSION = 7
 
 _REC601 = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Matlab's rgb2gray
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4")
+_DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,40 +301,44 @@ def _load_transforms(folder: Path, files: list[Path]) -> ImageSet:
 def _frame_camera(where: str, frame: dict[str, Any], size: tuple[int, int]) -> Camera:
     """The camera of one frame, for an image of `size` (height, width)."""
     height, width = size
-    said = (int(frame.get("h", height)), int(frame.get("w", width)))
+
+    def number(key: str, default: float) -> float:
+        try:
+            return float(frame.get(key, default))
+        except (TypeError, ValueError):
+            raise ValueError(f"{where}: {key} must be a number; got {frame[key]!r}") from None
+
+    said = (number("h", height), number("w", width))
     if said != size:
-        raise ValueError(f"{where}: the camera is for {said[1]} x {said[0]} pixels, the image has {width} x {height}")
-    if "fl_x" in frame:
-        fx = float(frame["fl_x"])
-    elif "camera_angle_x" in frame:
-        fx = width / 2 / math.tan(float(frame["camera_angle_x"]) / 2)
-    else:
+        raise ValueError(
+            f"{where}: the camera is for {said[1]:g} x {said[0]:g} pixels, the image has {width} x {height}"
+        )
+    if "fl_x" not in frame and "camera_angle_x" not in frame:
         raise ValueError(f"{where} has neither 'fl_x' nor 'camera_angle_x'")
-    fy = float(frame.get("fl_y", fx))
+    fx = number("fl_x", 0.0) if "fl_x" in frame else width / 2 / math.tan(number("camera_angle_x", 0.0) / 2)
+    fy = number("fl_y", fx)
     # the middle of the image is (w / 2, h / 2) there as here: nothing to add
-    cx, cy = float(frame.get("cx", width / 2)), float(frame.get("cy", height / 2))
-    R, t = _world_to_camera(where, frame["transform_matrix"])
-    distortion = {name: float(frame.get(name, 0.0)) for name in _DISTORTION}
+    cx, cy = number("cx", width / 2), number("cy", height / 2)
     if frame.get("camera_model", "OPENCV") not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE"):
         raise ValueError(f"{where}: camera_model must be 'OPENCV' or 'PINHOLE'; got {frame['camera_model']!r}")
-    if distortion.pop("k4"):
+    if number("k4", 0.0):
         raise ValueError(f"{where}: k4 is no coefficient of OpenCV's first five; is this a fisheye camera?")
-    if not any(distortion.values()):
+    R, t = (x.float() for x in from_opengl_pose(_pose(where, frame["transform_matrix"])))
+    dist = tuple(number(name, 0.0) for name in _DISTORTION)
+    if not any(dist):
         return _camera(where, lambda: PinholeCamera(fx, fy, cx, cy, size=size, R=R, t=t))
-    dist = tuple(distortion.values())
     return _camera(where, lambda: OpenCVCamera(fx, fy, cx, cy, dist=dist, size=size, R=R, t=t))
 
 
-def _world_to_camera(where: str, matrix: Any) -> tuple[Tensor, Tensor]:
-    """R and t of OpenCV's axes (y down, z forward) from a camera-to-world matrix of OpenGL's (y up, z backward)."""
+def _pose(where: str, matrix: Any) -> Tensor:
+    """[4, 4] in float64."""
     try:
         pose = torch.tensor(matrix, dtype=torch.float64)
     except (TypeError, ValueError):
         pose = torch.zeros(0)
     if pose.shape not in ((4, 4), (3, 4)):
         raise ValueError(f"{where}: transform_matrix must be 4 x 4 numbers; got {json.dumps(matrix)[:60]}")
-    R = (pose[:3, :3] * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)).T
-    return R.float(), -(R @ pose[:3, 3]).float()
+    return pose
 
 
 def _camera(where: str, make: Callable[[], Camera]) -> Camera:
