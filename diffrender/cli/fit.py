@@ -1,0 +1,59 @@
+"""`diffrender fit`: an image set to a folder with a mesh."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ..fit import FitSettings, fit
+from ..io.datasets import ImageSet, load_dataset
+from .outputs import check_folder, report
+
+_SETTINGS = {"steps": "steps", "start": "start", "seed": "seed", "detail": "mesh_cells"}  # option: field
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load, fit, write. Interrupted, say what there is and how to go on."""
+    check_folder("-o", options.output)
+    images = choose_views(load_dataset(options.dataset, held_out=options.hold_out), options.views)
+    given = {field: getattr(options, name) for name, field in _SETTINGS.items() if getattr(options, name) is not None}
+    settings = FitSettings(**given)
+    held_out = sum(images.held_out)
+    print(f"{options.dataset}: {len(images) - held_out} views to fit, {held_out} held out", file=sys.stderr)
+    try:
+        result = fit(images, options.output, settings, resume=options.resume, overwrite=options.overwrite)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(interrupted(options)) from None
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    report(result.files)
+
+
+def choose_views(images: ImageSet, names: list[str]) -> ImageSet:
+    """The views called `names` (the suffix may be left out) and those held out; all of them if no name is given."""
+    if not names:
+        return images
+    known = {name: {name, Path(name).with_suffix("").as_posix()} for name in images.names}
+    unknown = sorted(set(names) - set().union(*known.values()))
+    if unknown:
+        raise ValueError(
+            f"--views names no views of the set: {', '.join(unknown)}; there are {', '.join(images.names)}"
+        )
+    chosen = [i for i, name in enumerate(images.names) if images.held_out[i] or known[name] & set(names)]
+    images = images.select(chosen)
+    if all(images.held_out):
+        raise ValueError("--views leaves no view to fit: all of them are held out")
+    return images
+
+
+def interrupted(options: argparse.Namespace) -> str:
+    """What the interrupted fit left, and the command that goes on."""
+    out: Path = options.output
+    files = (
+        sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()) if out.is_dir() else []
+    )
+    if not files:
+        return f"interrupted before anything was written to {out}"
+    arguments = [argument for argument in options.arguments if argument not in ("--overwrite", "--resume")]
+    command = shlex.join(["diffrender", *arguments, "--resume"])
+    return f"interrupted; {out} holds {', '.join(files)}; to go on: {command}"

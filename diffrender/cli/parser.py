@@ -1,0 +1,267 @@
+"""The options of the commands and their help. Nothing here imports torch."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+CAMERAS = ("pinhole", "fisheye", "orthographic", "opencv")
+COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "gray": (0.5, 0.5, 0.5)}
+LARGEST_SIDE = 16384  # pixels: more is a slip of the finger, and takes GB for the image alone
+
+_DESCRIPTION = """\
+Render triangle meshes through any camera, and fit textured meshes to photographs with known cameras.
+Everything is differentiable and runs on any machine; this is its command line."""
+
+_EPILOG = """\
+examples:
+  diffrender render cow.glb -o cow.png                      a picture of the whole model
+  diffrender render cow.glb --turntable cow.gif             turn it around
+  diffrender fit dinoSparseRing -o dino                     photographs in, a mesh out
+  diffrender info cow.glb                                   what is in a file
+
+`diffrender COMMAND --help` explains a command, with more examples.
+
+exit status: 0 done; 2 something in the command or the files is wrong (one line says what); 130 interrupted;
+1 a mistake of the program itself"""
+
+_RENDER_DESCRIPTION = """\
+Render a mesh file (.glb .gltf .obj .ply .stl) to a picture, and with --turntable to an animation. Without
+options the camera sees the whole model from a little right of the front and from above, under soft light with a
+key light from above left. Lengths are in the model's units, angles in degrees, sizes in pixels."""
+
+_RENDER_EPILOG = """\
+examples:
+  diffrender render cow.glb -o cow.png
+  diffrender render helmet.glb -o helmet.png --size 1024x1024 --background transparent
+  diffrender render cow.glb -o wide.png --camera fisheye --fov 150 --background 0.1,0.1,0.2
+  diffrender render cow.glb -o side.png --eye 3,0.5,0 --target 0,0,0 --fov 40
+  diffrender render scan.ply -o scan.png --up 0,0,1 --camera orthographic
+  diffrender render cow.glb --turntable cow.gif --frames 60 --size 320x240
+
+a camera file (JSON; x right, y down, z forward; the corner of the upper left pixel is (0, 0)):
+  {"model": "opencv", "width": 640, "height": 480,
+   "fx": 600, "fy": 600, "cx": 320, "cy": 240, "dist": [-0.2, 0.05, 0, 0],
+   "R": [[1, 0, 0], [0, -1, 0], [0, 0, -1]], "t": [0, 0, 3]}
+  fx, fy: pixels, for a fisheye pixels per radian, for an orthographic camera pixels per unit of length
+  cx, cy: principal point, the middle if left out;  dist: opencv's coefficients;  k: the fisheye's k1 ... k4
+  R, t: x_camera = R x_world + t; without them the model is framed, or --eye says where the camera is"""
+
+_FIT_DESCRIPTION = """\
+Fit a coloured mesh to photographs of one object with known cameras. DATASET is a folder with images and
+  - *_par.txt: Middlebury multi-view, an object before black, or
+  - transforms.json (or transforms_train.json and transforms_test.json): NeRF's format, images with alpha.
+The folder OUT gets the mesh, metrics.json, a plot of the convergence, a sheet of target, fit and difference, a
+turntable, and checkpoints to resume from."""
+
+_FIT_EPILOG = """\
+examples:
+  diffrender fit dinoSparseRing -o dino
+  diffrender fit dinoSparseRing -o dino --hold-out dinoSR0005 dinoSR0012    measure on views that the fit never sees
+  diffrender fit chair -o quick --steps 100 --detail 50                     a quick look
+  diffrender fit dinoSparseRing -o dino --resume                            go on after an interruption (Ctrl-C)"""
+
+_INFO_DESCRIPTION = """\
+Say what is in a mesh file (.glb .gltf .obj .ply .stl): its size, whether it is watertight, its materials and
+textures; or in a set of images with cameras (see `diffrender fit --help`). Vertices at the same position count
+as one for edges and components. Lengths are in the file's units."""
+
+_INFO_EPILOG = """\
+examples:
+  diffrender info cow.glb
+  diffrender info dinoSparseRing"""
+
+
+class UsageError(Exception):
+    """The command line itself is wrong; the message says how."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser with whole help texts, that raises UsageError instead of printing the usage and exiting."""
+
+    def __init__(self, **settings: object) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("allow_abbrev", False)
+        super().__init__(**settings)  # type: ignore[arg-type]
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        return super().parse_known_args(None if args is None else joined_negatives(args), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="diffrender", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"diffrender {metadata.version('diffrender')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_render(commands)
+    _add_fit(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_render(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "render", help="a picture of a mesh", description=_RENDER_DESCRIPTION, epilog=_RENDER_EPILOG
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="mesh file: .glb .gltf .obj .ply .stl")
+    output = parser.add_argument_group("what to write (one of them, or both)")
+    output.add_argument("-o", "--output", metavar="IMAGE", type=Path, help="picture: .png .jpg, or .npy (linear)")
+    output.add_argument("--turntable", metavar="FILE", type=Path, help="animation, all the way around: .gif .mp4")
+    output.add_argument("--frames", metavar="N", type=positive_int, default=48, help="of the turntable (default 48)")
+
+    camera = parser.add_argument_group("camera")
+    camera.add_argument(
+        "--camera", default="pinhole", metavar="CAMERA", help=f"{', '.join(CAMERAS)} or a JSON file (default pinhole)"
+    )
+    camera.add_argument("--size", metavar="WxH", type=size, help="width x height in pixels (default 640x480)")
+    camera.add_argument("--fov", metavar="DEG", type=number, help="view angle, top to bottom (default 35, fisheye 120)")
+    camera.add_argument(
+        "--dist",
+        metavar="K,...",
+        type=numbers(),
+        help="lens distortion: opencv's k1,k2,p1,p2,... or fisheye's k1,..,k4",
+    )
+    camera.add_argument(
+        "--eye", metavar="X,Y,Z", type=numbers(3), help="where the camera is (default: sees everything)"
+    )
+    camera.add_argument("--target", metavar="X,Y,Z", type=numbers(3), help="what it looks at (default: the middle)")
+    camera.add_argument("--up", metavar="X,Y,Z", type=numbers(3), default=(0.0, 1.0, 0.0), help="(default 0,1,0)")
+
+    look = parser.add_argument_group("look")
+    look.add_argument(
+        "--background",
+        metavar="COLOR",
+        type=background,
+        default=(1.0, 1.0, 1.0),
+        help="white, black, grey, transparent, or r,g,b from 0 to 1 as seen on a screen (sRGB) (default white)",
+    )
+    look.add_argument("--unlit", action="store_true", help="colours as they are in the file, no lights")
+    look.add_argument("--flat", action="store_true", help="show the facets: one normal for each face")
+    look.add_argument(
+        "--samples", metavar="N", type=positive_int, default=2, help="N x N look-ups of the surface a pixel (default 2)"
+    )
+    _add_debug(parser)
+
+
+def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "fit", help="a mesh from photographs", description=_FIT_DESCRIPTION, epilog=_FIT_EPILOG
+    )
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help="folder of the image set, or its text file")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
+    views = parser.add_argument_group("views, by the names of their files; the suffix may be left out")
+    views.add_argument(
+        "--hold-out", metavar="NAME", nargs="+", action="extend", default=[], help="measure on these, do not fit them"
+    )
+    views.add_argument(
+        "--views", metavar="NAME", nargs="+", action="extend", default=[], help="fit only these (default: all)"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")
+    how.add_argument("--detail", metavar="N", type=positive_int, help="cells along the longest side of the mesh")
+    how.add_argument("--start", choices=("hull", "sphere"), help="from the masks' visual hull (default) or a sphere")
+    how.add_argument("--seed", metavar="N", type=whole, help="of the random choices (default 0)")
+    folder = parser.add_argument_group("if OUT holds a fit already").add_mutually_exclusive_group()
+    folder.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
+    folder.add_argument("--overwrite", action="store_true", help="start again and replace it")
+    _add_debug(parser)
+
+
+def _add_info(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "info", help="what is in a mesh file or image set", description=_INFO_DESCRIPTION, epilog=_INFO_EPILOG
+    )
+    parser.add_argument("path", metavar="MODEL|DATASET", type=Path, help="mesh file, or folder of images with cameras")
+    _add_debug(parser)
+
+
+def _add_debug(parser: Parser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+
+
+def joined_negatives(arguments: Sequence[str]) -> list[str]:
+    """`--eye -1,2,3` as `--eye=-1,2,3`: argparse would take the value for an option.
+
+    >>> joined_negatives(["render", "--eye", "-1,2,3", "-o", "a.png"])
+    ['render', '--eye=-1,2,3', '-o', 'a.png']
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        if re.match(r"-[\d.]", argument) and joined and re.fullmatch(r"--[a-z-]+", joined[-1]):
+            joined[-1] += "=" + argument
+        else:
+            joined.append(argument)
+    return joined
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    return numbers(1)(text)[0]
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not re.fullmatch(r"[0-9]+", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0; got {text!r}")
+    return int(text)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+    return int(text)
+
+
+def numbers(count: int | None = None) -> Callable[[str], tuple[float, ...]]:
+    """A parser of `count` (None: any number of) finite numbers with commas between them."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if not values or not all(map(math.isfinite, values)) or count not in (None, len(values)):
+            wanted = "a number" if count == 1 else f"{count or 'some'} numbers with commas between them"
+            raise argparse.ArgumentTypeError(f"must be {wanted}; got {text!r}")
+        return values
+
+    return parse
+
+
+def size(text: str) -> tuple[int, int]:
+    """`WxH` (or one number for a square) to (height, width).
+
+    >>> size("640x480")
+    (480, 640)
+    """
+    found = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, as in 640x480; got {text!r}")
+    width, height = int(found[1]), int(found[2] or found[1])
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise argparse.ArgumentTypeError(f"must have sides from 1 to {LARGEST_SIDE} pixels; got {text!r}")
+    return height, width
+
+
+def background(text: str) -> tuple[float, float, float] | None:
+    """A colour by its name or as r,g,b in sRGB; None for "transparent"."""
+    if text == "transparent":
+        return None
+    if text in COLORS:
+        return COLORS[text]
+    try:
+        r, g, b = numbers(3)(text)
+    except argparse.ArgumentTypeError:
+        r = g = b = -1.0
+    if not all(0.0 <= value <= 1.0 for value in (r, g, b)):
+        raise argparse.ArgumentTypeError(
+            f"must be white, black, grey, transparent or r,g,b, each from 0 to 1 (not 255); got {text!r}"
+        )
+    return r, g, b
