@@ -10,12 +10,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .cameras import Camera
 from .checks import shape_of
+from .kernels import barycentrics
 from .scene import Scene
-
-
-MAX_OUTSIDE = 0.25  # far beyond what rounding does to a face that is not edge-on
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,43 +68,9 @@ def fragments_along(
     corners = scene.vertices.index_select(0, scene.corners(view, face_index).reshape(-1)).reshape(-1, 3, 3)
     if not scene.camera.is_central:
         corners = corners - origins.unsqueeze(1)
-    weights, depth = barycentrics(corners, directions, scene.camera.linear_rays() is not None)
+    weights, depth = barycentrics(corners, directions, scene.linear_rays is not None)
     front = _turned_to_viewer(corners.detach())
     return Fragments(view, xy, face_index, weights, depth, front)
-
-
-def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
-    """Barycentrics [N, 3] and depth [N] where rays from the origin along `directions` [N, 3] meet triangles [N, 3, 3].
-
-    Rays that pass a triangle by more than `MAX_OUTSIDE` of its size get the weights of its nearest part, without a
-    gradient: this happens where an almost edge-on face meets the rounding of an edge.
-
-    The weight of a corner is the direction's distance from the plane through the origin and the opposite side, w = d . n
-    (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics: it gets equal weights
-    and no gradient.
-    """
-    start, end = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
-    normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end
-    weights = (normals * directions.unsqueeze(1)).sum(-1)
-    total = weights.sum(-1, keepdim=True)
-    # Below the rounding of the sums the quotient is noise; the threshold is the smallest normal number, times slack.
-    flat = total.abs() <= 1e3 * torch.finfo(total.dtype).tiny
-    weights = torch.where(flat, 1.0 / 3.0, weights / torch.where(flat, torch.ones_like(total), total))
-    outside = ((weights < -MAX_OUTSIDE) | (weights > 1 + MAX_OUTSIDE)).any(-1, keepdim=True)
-    nearest = weights.detach().clamp(0, 1)
-    weights = torch.where(outside, nearest / nearest.sum(-1, keepdim=True), weights)
-    if z_depth:
-        return weights, (weights * corners[..., 2]).sum(-1)
-    along = (corners * directions.unsqueeze(1)).sum(-1)
-    return weights, (weights * along).sum(-1) / (directions * directions).sum(-1)
-
-
-def rays_at(camera: Camera, view: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N] of a batch [B]."""
-    if camera.batch_shape[0] == 1:
-        return camera[0].local_rays(xy)
-    origins, directions = camera[view].local_rays(xy.unsqueeze(1))
-    return origins.squeeze(1), directions.squeeze(1)
 
 
 def _turned_to_viewer(corners: Tensor) -> Tensor:

@@ -163,7 +163,8 @@ class Mesh:
                 f"{shape_of(self.material_index)}"
             )
         column = _checked_faces("material_index", self.material_index[:, None], len(self.materials), "the materials", 1)
-        self._set("material_index", column.squeeze(-1))
+        if column.dtype != self.material_index.dtype:  # else keep the object: the topology is kept along with it
+            self._set("material_index", column.squeeze(-1))
 
     def _check_same_device(self) -> None:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
@@ -220,7 +221,7 @@ class Mesh:
         mesh = replace(self, **changes)
         kept = all(getattr(mesh, name) is getattr(self, name) for name in ("faces", "uv_faces", "material_index"))
         if "topology" in self.__dict__ and kept and mesh.vertices.shape == self.vertices.shape:
-            mesh.__dict__["topology"] = self.topology.to(mesh.vertices.device)
+            mesh.__dict__["topology"] = self.topology
         return mesh
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Mesh":

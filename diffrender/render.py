@@ -10,7 +10,7 @@ from torch import Tensor
 from .boundary import Boundary, boundary
 from .cameras import Camera
 from .checks import shape_of
-from .fragments import Fragments, fragments_along, interpolate, join_fragments, rays_at
+from .fragments import Fragments, fragments_along, interpolate, join_fragments
 from .mesh import Mesh
 from .scene import Scene, pack
 from .shading import Lambert, Light, shading_normals, unlit
@@ -98,7 +98,7 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     view = pixel // (height * width)
     xy = torch.stack([pixel % width, pixel // width % height], dim=-1).to(scene.vertices.dtype) + 0.5
     if rays.directions is None:
-        origins, directions = rays_at(scene.camera, view, xy)
+        origins, directions = scene.rays_at(view, xy)
     else:
         directions = rays.directions.index_select(0, pixel)
         origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
@@ -107,7 +107,7 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
 
 def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
     """The fragments left and right of the pieces of edges, where there is no background."""
-    origins, directions = rays_at(scene.camera, edges.view, edges.xy)
+    origins, directions = scene.rays_at(edges.view, edges.xy)
 
     def side(face: Tensor, share: Tensor) -> Side:
         piece = (face >= 0).nonzero().squeeze(-1)
@@ -121,9 +121,7 @@ def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
     return side(edges.left, edges.left_share), side(edges.right, edges.right_share)
 
 
-def composite(
-    scene: Scene, pixel: Tensor, edges: Boundary, left: "Side", right: "Side", colors: Tensor
-) -> Tensor:
+def composite(scene: Scene, pixel: Tensor, edges: Boundary, left: "Side", right: "Side", colors: Tensor) -> Tensor:
     """Values at the centres plus jumps times areas: [B * H * W, C + 1], premultiplied by the alpha in the last channel.
 
     `colors` [N, C] belongs to the fragments of the covered `pixel`s, then those of `left`, then those of `right`.
@@ -146,7 +144,9 @@ class Side:
     fragments: Fragments
 
 
-def center_buffers(scene: Scene, face_image: Tensor, pixel: Tensor, inside: Fragments, names: Sequence[str]) -> dict[str, Tensor]:
+def center_buffers(
+    scene: Scene, face_image: Tensor, pixel: Tensor, inside: Fragments, names: Sequence[str]
+) -> dict[str, Tensor]:
     """Buffers by name, looked up at pixel centres: see `render`."""
     shape = (*scene.batch_shape, *face_image.shape[-2:])
 

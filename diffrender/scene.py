@@ -6,11 +6,12 @@ meshes are joined into one list of faces, each of which is drawn in the view of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from .cameras import Camera
+from .cameras import Camera, LinearRays
 from .mesh import Mesh, join
 
 
@@ -27,6 +28,8 @@ class Scene:
         vertex_view: [P] the view of each vertex; None together with `face_view`.
         face_start: [M] where each of the joined meshes starts in `faces`.
         batch_shape: shape of the images' leading dimensions, `()` or `[*batch]`.
+        linear_rays: [B] rays affine in the pixel, if the camera has such.
+        single: the camera without its batch, if there is only one: spares everybody the indexing.
     """
 
     mesh: Mesh
@@ -37,6 +40,8 @@ class Scene:
     vertex_view: Tensor | None
     face_start: tuple[int, ...]
     batch_shape: tuple[int, ...]
+    linear_rays: LinearRays | None
+    single: Camera | None
 
     @property
     def num_views(self) -> int:
@@ -47,6 +52,39 @@ class Scene:
     def vertex_stride(self) -> int:
         """How far the copies of a vertex are apart in `vertices`; 0 when there is one copy."""
         return self.mesh.num_vertices if self.face_view is None else 0
+
+    @cached_property
+    def projected(self) -> tuple[Tensor, Tensor]:
+        """Pixels [P, 2] of all vertices and whether they mean anything [P]; without gradient, for linear cameras."""
+        vertices = self.vertices.detach()
+        with torch.no_grad():
+            if self.vertex_view is None:
+                xy = self.camera.local_project(vertices.reshape(self.num_views, -1, 3))[0].reshape(-1, 2)
+            else:
+                xy = self.camera[self.vertex_view].local_project(vertices.unsqueeze(1))[0].squeeze(1)
+        # Behind the camera, or so close to its plane that the projection was cut off: the box of a face is unknown.
+        near = 2e-6 * vertices[:, :2].abs().amax(-1).clamp(min=1e-6)
+        return xy, (vertices[:, 2] > near) & torch.isfinite(xy).all(-1)
+
+    def rays_at(self, view: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""
+        if self.linear_rays is not None:
+            parts = vars(self.linear_rays).values()
+            if self.num_views == 1:
+                return LinearRays(*(part.squeeze(0) for part in parts)).at(xy)
+            origins, directions = LinearRays(*(part.index_select(0, view) for part in parts)).at(xy.unsqueeze(1))
+        elif self.single is not None:
+            return self.single.local_rays(xy)
+        else:
+            origins, directions = self.camera[view].local_rays(xy.unsqueeze(1))
+        return origins.squeeze(1), directions.squeeze(1)
+
+    def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""
+        if self.single is not None:
+            return self.single.local_project(points)
+        xy, depth = self.camera[view].local_project(points.unsqueeze(1))
+        return xy.squeeze(1), depth.squeeze(1)
 
     def corners(self, view: Tensor, face_index: Tensor) -> Tensor:
         """Indices [N, 3] into `vertices` of the corners of faces [N] in views [N]."""
@@ -64,7 +102,9 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if isinstance(mesh, Mesh):
         flat = camera.flatten_batch()
         vertices = flat.world_to_camera(mesh.vertices).reshape(-1, 3)
-        return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), tuple(camera.batch_shape))
+        single = flat[0] if flat.batch_shape[0] == 1 else None
+        shape = tuple(camera.batch_shape)
+        return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), shape, flat.linear_rays(), single)
 
     meshes = list(mesh)
     if not meshes or not all(isinstance(m, Mesh) for m in meshes):
@@ -91,4 +131,8 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     for m in meshes[:-1]:
         starts.append(starts[-1] + m.num_faces)
     face_view = view_of([m.num_faces for m in meshes])
-    return Scene(joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),))
+    single = flat[0] if len(meshes) == 1 else None
+    return Scene(
+        joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),),
+        flat.linear_rays(), single,
+    )  # fmt: skip

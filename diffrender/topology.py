@@ -112,7 +112,7 @@ def weld_by_position(vertices: Tensor) -> Tensor:
 
 
 def halfedge_ends(faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Start and end of every half-edge of `faces` [F, 3]: two [3F] tensors, half-edge `3 * f + i` opposite to corner i."""
+    """Start and end of every half-edge of `faces` [F, 3]: two [3F] tensors; `3 * f + i` is opposite to corner i."""
     return faces[:, [1, 2, 0]].reshape(-1), faces[:, [2, 0, 1]].reshape(-1)
 
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, LinearRays
-from .kernels import build_ray_tree, first_hit, image_slots, rasterize_linear, scattered_slots
+from .kernels import (
+    build_ray_tree,
+    first_hit,
+    first_hit_linear,
+    image_slots,
+    rasterize_linear,
+    scattered_slots,
+    sort_rays,
+)
 from .mesh import Mesh
 from .scene import Scene, pack
 
@@ -63,7 +71,7 @@ def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> T
         r = rays.linear
         affine = (r.origin, r.origin_dx, r.origin_dy, r.direction, r.direction_dx, r.direction_dy)
         stacked = torch.stack([part.detach() for part in affine], dim=1).to(vertices.dtype)  # [B, 6, 3]
-        xy, in_front = _projected(scene)
+        xy, in_front = scene.projected
         return rasterize_linear(
             vertices, xy, in_front, scene.faces, scene.face_view, stacked, camera.size,
             central=camera.is_central, cull=cull_backfaces,
@@ -90,19 +98,20 @@ def first_faces(
 
     With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge.
     """
-    slots = scattered_slots(view, xy, scene.num_views)
-    central = scene.camera.is_central
-    tree = build_ray_tree(None if central else origins, directions, slots)
+    vertices, faces, face_view = scene.vertices.detach(), scene.faces, scene.face_view
+    starts = None if scene.camera.is_central else origins
+    face_edges = None if skip_edge is None else scene.mesh.topology.face_edges
+    if scene.linear_rays is not None:
+        rays = sort_rays(view, xy, starts, directions, scene.num_views, scene.camera.height)
+        return first_hit_linear(
+            vertices, *scene.projected, faces, face_view, rays,
+            cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge,
+        )  # fmt: skip
+    tree = build_ray_tree(starts, directions, scattered_slots(view, xy, scene.num_views))
     return first_hit(
-        scene.vertices.detach(),
-        scene.faces,
-        scene.face_view,
-        tree,
-        z_depth=scene.camera.linear_rays() is not None,
-        cull=cull_backfaces,
-        face_edges=None if skip_edge is None else scene.mesh.topology.face_edges,
-        skip_edge=skip_edge,
-    )
+        vertices, faces, face_view, tree,
+        z_depth=False, cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge,
+    )  # fmt: skip
 
 
 def local_faces(scene: Scene, face_index: Tensor) -> Tensor:
@@ -111,17 +120,3 @@ def local_faces(scene: Scene, face_index: Tensor) -> Tensor:
         return face_index
     start = torch.tensor(scene.face_start, device=face_index.device)[:, None, None]
     return torch.where(face_index >= 0, face_index - start, -1)
-
-
-def _projected(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Pixels [P, 2] of all vertices and whether they mean anything [P]."""
-    vertices = scene.vertices.detach()
-    with torch.no_grad():
-        if scene.face_view is None:
-            per_view = vertices.reshape(scene.num_views, -1, 3)
-            xy = scene.camera.local_project(per_view)[0].reshape(-1, 2)
-        else:
-            xy = scene.camera[scene.vertex_view].local_project(vertices.unsqueeze(1))[0].squeeze(1)
-    # Behind the camera, or so close to its plane that the projection was cut off: the box of such a face is unknown.
-    near = 2e-6 * vertices[:, :2].abs().amax(-1).clamp(min=1e-6)
-    return xy, (vertices[:, 2] > near) & torch.isfinite(xy).all(-1)

@@ -16,7 +16,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .ray_tree import RayTree
+from .ray_tree import RayTree, SortedRays
 from .warp_kernels import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_kernels
 
 NO_FACE = 2**31 - 1
@@ -52,42 +52,66 @@ def rasterize_linear(
         [B, H, W] int64 index into `faces`, -1 where there is nothing.
     """
     (height, width), num_views = size, rays.shape[0]
-    kernel = _kernels(vertices)[0]
+    kernel = load_kernel("rasterize_linear", vertices)
     depths, hits = _outputs((num_views, height, width), vertices)
-    vertex_stride, num_items = _copies(vertices, faces, face_view, num_views)
     args = [
-        _vectors(vertices),
-        _vectors(xy),
+        vectors(vertices),
+        vectors(xy),
         wp.from_torch(in_front.to(torch.uint8).contiguous()),
         wp.from_torch(faces.to(torch.int32).contiguous()),
         wp.from_torch(_optional_index(face_view, vertices)),
-        vertex_stride,
-        _vectors(rays),
+        _vertex_stride(vertices, face_view, num_views),
+        vectors(rays),
         int(central),
         int(cull),
         height,
         width,
     ]
-    outputs = [wp.from_torch(depths.view(-1)), wp.from_torch(hits.view(-1))]
-
-    def launch(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
-        bands = -(-(rows[1] - rows[0]) // band)
-        inputs = [*args, first, *rows, band, mode]
-        wp.launch(kernel, dim=(items, bands), inputs=inputs, outputs=outputs, device=_device(vertices))
-
-    if vertices.is_cuda:
-        for mode in (WRITE_DEPTH, WRITE_FACE):
-            launch(0, num_items, (0, height), CUDA_BAND, int(mode))
-    elif num_items and height and width:
-        threads = torch.get_num_threads()
-        if face_view is None and num_views >= threads > 1:  # whole views
-            cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
-            jobs = [(a, b - a, (0, height), height) for a, b in zip(cuts, cuts[1:], strict=False)]
-        else:  # bands with about as many vertices each
-            rows = _balanced_rows(xy, in_front, height, threads)
-            jobs = [(0, num_items, (a, b), b - a) for a, b in zip(rows, rows[1:], strict=False) if b > a]
-        _side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+    _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, num_views, height)
     return torch.where(hits == NO_FACE, -1, hits).long()
+
+
+def first_hit_linear(
+    vertices: Tensor,
+    xy: Tensor,
+    in_front: Tensor,
+    faces: Tensor,
+    face_view: Tensor | None,
+    rays: SortedRays,
+    *,
+    cull: bool = False,
+    face_edges: Tensor | None = None,
+    skip_edge: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The first face along single rays of cameras whose rays are affine in the pixel.
+
+    Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
+    """
+    kernel = load_kernel("first_hit_linear", vertices)
+    num_rays = len(rays.order)
+    depths, hits = _outputs((num_rays,), vertices)
+    skip = torch.full((num_rays,), -1) if skip_edge is None else skip_edge[rays.order]
+    directions = rays.directions if num_rays else rays.directions.new_zeros(1, 3)
+    args = [
+        vectors(vertices),
+        vectors(xy),
+        wp.from_torch(in_front.to(torch.uint8).contiguous()),
+        wp.from_torch(faces.to(torch.int32).contiguous()),
+        wp.from_torch((faces if face_edges is None else face_edges).to(torch.int32).contiguous()),
+        wp.from_torch(_optional_index(face_view, vertices)),
+        _vertex_stride(vertices, face_view, rays.num_views),
+        wp.from_torch(rays.row_start),
+        wp.from_torch(rays.x),
+        vectors(directions if rays.origins is None else rays.origins),
+        vectors(directions),
+        wp.from_torch(skip.to(vertices.device, torch.int32).contiguous()),
+        int(rays.origins is None),
+        int(cull),
+        rays.height,
+    ]
+    _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, rays.num_views, rays.height)
+    face = torch.empty_like(rays.order).index_copy_(0, rays.order, torch.where(hits == NO_FACE, -1, hits).long())
+    return face, torch.empty_like(depths).index_copy_(0, rays.order, depths)
 
 
 def first_hit(
@@ -113,9 +137,9 @@ def first_hit(
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
     """
     num_views, num_slots = tree.slots.shape
-    kernel = _kernels(vertices)[1]
+    kernel = load_kernel("first_hit", vertices)
     depths, hits = _outputs((num_views, num_slots), vertices)
-    vertex_stride, num_items = _copies(vertices, faces, face_view, num_views)
+    num_items = faces.shape[0] * (num_views if face_view is None else 1)
     skip = torch.where(tree.slots >= 0, -1, -2)
     if skip_edge is not None:
         skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
@@ -123,19 +147,19 @@ def first_hit(
     counts = [b - a for a, b in zip(tree.level_start, tree.level_start[1:], strict=False)]
     index = {"dtype": torch.int32, "device": vertices.device}
     args = [
-        _vectors(vertices),
+        vectors(vertices),
         wp.from_torch(faces.to(torch.int32).contiguous()),
         wp.from_torch((faces if face_edges is None else face_edges).to(torch.int32).contiguous()),
         wp.from_torch(_optional_index(face_view, vertices)),
-        vertex_stride,
+        _vertex_stride(vertices, face_view, num_views),
         num_slots,
-        _vectors(tree.directions if tree.origins is None else tree.origins),
-        _vectors(tree.directions),
+        vectors((tree.directions if tree.origins is None else tree.origins).flatten(0, 1)),
+        vectors(tree.directions.flatten(0, 1)),
         wp.from_torch(skip.to(torch.int32).reshape(-1).contiguous()),
-        _vectors(tree.centers),
-        _vectors(tree.halves),
-        _vectors(tree.centers if tree.moment_centers is None else tree.moment_centers),
-        _vectors(tree.halves if tree.moment_halves is None else tree.moment_halves),
+        vectors(tree.centers.flatten(0, 1)),
+        vectors(tree.halves.flatten(0, 1)),
+        vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),
+        vectors((tree.halves if tree.moment_halves is None else tree.moment_halves).flatten(0, 1)),
         wp.from_torch(torch.tensor(tree.level_start, **index)),
         wp.from_torch(torch.tensor(counts, **index)),
         len(counts),
@@ -147,16 +171,16 @@ def first_hit(
 
     def launch(first: int, items: int, top: int, tops: int, parts: int, mode: int) -> None:
         inputs = [*args, first, top, tops, mode]
-        wp.launch(kernel, dim=(items, parts), inputs=inputs, outputs=outputs, device=_device(vertices))
+        wp.launch(kernel, dim=(items, parts), inputs=inputs, outputs=outputs, device=device_of(vertices))
 
-    if vertices.is_cuda:
+    if vertices.is_cuda and num_items:
         for mode in (WRITE_DEPTH, WRITE_FACE):
             launch(0, num_items, 0, 1, counts[-1], int(mode))
     elif num_items:
         threads = torch.get_num_threads()
         cuts = [counts[-1] * i // threads for i in range(threads + 1)]
         jobs = [(0, num_items, a, b - a, 1) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
-        _side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+        side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
 
     used = tree.slots >= 0
     face = torch.full((tree.num_rays,), -1, dtype=torch.int64, device=vertices.device)
@@ -166,15 +190,51 @@ def first_hit(
     return face, depth
 
 
-def _kernels(vertices: Tensor) -> Any:
-    """The kernels for the type of `vertices`, loaded (compiled on first use, cached on disk) on their device."""
-    if vertices.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"vertices must be float32 or float64; got {str(vertices.dtype).removeprefix('torch.')}")
+def load_kernel(name: str, like: Tensor) -> Any:
+    """The kernel for the type of `like`, loaded (compiled on first use, cached on disk) on its device."""
+    if like.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"vertices must be float32 or float64; got {str(like.dtype).removeprefix('torch.')}")
     _initialize()
-    kernels = make_kernels(wp.float32 if vertices.dtype == torch.float32 else wp.float64)
-    for kernel in kernels:  # before threads use them
-        kernel.module.load(wp.device_from_torch(vertices.device))
-    return kernels
+    kernel = getattr(make_kernels(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
+    kernel.module.load(wp.device_from_torch(like.device))  # before threads use it
+    return kernel
+
+
+def _launch_rows(
+    kernel: Any,
+    args: list[Any],
+    outputs: tuple[Tensor, Tensor],
+    vertices: Tensor,
+    xy: Tensor,
+    in_front: Tensor,
+    faces: Tensor,
+    face_view: Tensor | None,
+    num_views: int,
+    height: int,
+) -> None:
+    """Launch a kernel that goes over faces x bands of rows; on the CPU over disjoint views or bands side by side."""
+    arrays = [wp.from_torch(output.view(-1)) for output in outputs]
+    num_items = faces.shape[0] * (num_views if face_view is None else 1)
+    if num_items == 0 or outputs[0].numel() == 0:
+        return
+
+    def launch(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
+        bands = -(-(rows[1] - rows[0]) // band)
+        inputs = [*args, first, *rows, band, mode]
+        wp.launch(kernel, dim=(items, bands), inputs=inputs, outputs=arrays, device=device_of(vertices))
+
+    if vertices.is_cuda:
+        for mode in (WRITE_DEPTH, WRITE_FACE):
+            launch(0, num_items, (0, height), CUDA_BAND, int(mode))
+        return
+    threads = torch.get_num_threads()
+    if face_view is None and num_views >= threads > 1:  # whole views
+        cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
+        jobs = [(a, b - a, (0, height), height) for a, b in zip(cuts, cuts[1:], strict=False)]
+    else:  # bands with about as many vertices each
+        cuts = _balanced_rows(xy, in_front, height, threads)
+        jobs = [(0, num_items, (a, b), b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
 
 
 @lru_cache(maxsize=1)
@@ -198,7 +258,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="diffrender")
 
 
-def _side_by_side(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
+def side_by_side(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
     """Run `work` on all jobs at once; the first one stays on this thread."""
     if not jobs:
         return
@@ -223,11 +283,9 @@ def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     return depths, torch.full(shape, NO_FACE, dtype=torch.int32, device=like.device)
 
 
-def _copies(vertices: Tensor, faces: Tensor, face_view: Tensor | None, num_views: int) -> tuple[int, int]:
-    """Distance between the copies of a vertex, and the number of faces over all copies."""
-    if face_view is not None:
-        return 0, faces.shape[0]
-    return vertices.shape[0] // num_views, faces.shape[0] * num_views
+def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -> int:
+    """Distance between the copies of a vertex; 0 when there is one copy."""
+    return 0 if face_view is not None else vertices.shape[0] // num_views
 
 
 def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:
@@ -236,14 +294,14 @@ def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:
     return index.to(torch.int32).contiguous()
 
 
-def _vectors(values: Tensor) -> Any:
-    """[..., 2 or 3] as a Warp array of vectors: one-dimensional, rays [B, 6, 3] two-dimensional."""
+def vectors(values: Tensor) -> Any:
+    """[..., 2 or 3] as a Warp array of vectors; [N, K, 3] two-dimensional, all others one-dimensional."""
     real = wp.float32 if values.dtype == torch.float32 else wp.float64
     flat = values.detach().contiguous()
-    if not (flat.ndim == 3 and flat.shape[1] == 6):
+    if flat.ndim != 3:
         flat = flat.reshape(-1, flat.shape[-1])
     return wp.from_torch(flat, dtype=wp.types.vector(flat.shape[-1], real))
 
 
-def _device(tensor: Tensor) -> str:
+def device_of(tensor: Tensor) -> str:
     return str(wp.device_from_torch(tensor.device))

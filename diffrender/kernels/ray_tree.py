@@ -1,6 +1,6 @@
-"""A tree of boxes over rays: what lets a face find the rays that can meet it, through any camera.
+"""Rays in order: what lets a face find the rays that can meet it.
 
-The boxes are built from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams
+Rays of linear cameras are sorted by rows. For any other camera a tree of boxes is built over them. The boxes are built from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams
 and poles of panoramas, folds. Rays sit in slots, sorted so that neighbours in the image are neighbours in the tree;
 four slots make a leaf, four nodes make a node of the next level.
 """
@@ -37,6 +37,48 @@ class RayTree:
     moment_halves: Tensor | None
     level_start: tuple[int, ...]
     num_rays: int
+
+
+@dataclass(frozen=True, eq=False)
+class SortedRays:
+    """N rays of B views sorted by row of pixels, and by x within a row.
+
+    Attributes:
+        order: [N] the rays in sorted order.
+        row_start: [B * H + 1] int32, where the rays of each row start.
+        x: [N] sorted; in pixels.
+        origins: [N, 3] sorted, or None when all rays start in the origin of the camera frame.
+        directions: [N, 3] sorted.
+        num_views, height: B and H.
+    """
+
+    order: Tensor
+    row_start: Tensor
+    x: Tensor
+    origins: Tensor | None
+    directions: Tensor
+    num_views: int
+    height: int
+
+
+def sort_rays(
+    view: Tensor, xy: Tensor, origins: Tensor | None, directions: Tensor, num_views: int, height: int
+) -> SortedRays:
+    """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image."""
+    order = torch.sort(xy[:, 0], stable=True).indices
+    row = view * height + xy[:, 1].long().clamp(0, height - 1)
+    rows, by_row = torch.sort(row[order], stable=True)
+    order = order[by_row]
+    first = torch.searchsorted(rows, torch.arange(num_views * height + 1, device=view.device))
+    return SortedRays(
+        order,
+        first.to(torch.int32),
+        xy[order, 0].contiguous(),
+        None if origins is None else origins.detach()[order],
+        directions.detach()[order],
+        num_views,
+        height,
+    )
 
 
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:

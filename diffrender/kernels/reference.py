@@ -6,6 +6,7 @@ Slow and simple. It is what the Warp kernels are tested against, and what runs w
 import torch
 from torch import Tensor
 
+MAX_OUTSIDE = 0.25  # of a barycentric: far beyond what rounding does to a face that is not edge-on
 CHUNK_ELEMENTS = 1 << 22  # rays x faces looked at together; bounds the memory
 
 
@@ -47,7 +48,11 @@ def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_de
     if origins is not None:
         points = [p - origins.unsqueeze(1) for p in points]  # [N, F, 3]
     d = directions.unsqueeze(1)  # [N, 1, 3]
-    normals = [plane_normal(points[1], points[2]), plane_normal(points[2], points[0]), plane_normal(points[0], points[1])]
+    normals = [
+        plane_normal(points[1], points[2]),
+        plane_normal(points[2], points[0]),
+        plane_normal(points[0], points[1]),
+    ]
     w = [dot3(d, n) for n in normals]
     signs = [side_sign(wi, n) for wi, n in zip(w, normals, strict=True)]
     measure = torch.zeros_like(d) if z_depth else d / dot3(d, d).unsqueeze(-1)
@@ -60,6 +65,36 @@ def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_de
     z = [dot3(measure, p) for p in points]
     depth = ((w[0] * z[0] + w[1] * z[1]) + w[2] * z[2]) / total
     return torch.where(inside & (depth > 0), depth, torch.inf)
+
+
+def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
+    """Barycentrics [N, 3] and depth [N] where rays from the origin along `directions` [N, 3] meet triangles [N, 3, 3].
+
+    Rays that pass a triangle by more than `MAX_OUTSIDE` of its size get the weights of its nearest part, without a
+    gradient: this happens where an almost edge-on face meets the rounding of an edge.
+
+    The weight of a corner is the direction's distance from the plane through the origin and the opposite side, w = d . n
+    (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics: it gets equal weights
+    and no gradient.
+    """
+    start, end = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
+    normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end
+    weights = (normals * directions.unsqueeze(1)).sum(-1)
+    total = weights.sum(-1, keepdim=True)
+    flat = total.abs() <= smallest_total(total.dtype)
+    weights = torch.where(flat, 1.0 / 3.0, weights / torch.where(flat, torch.ones_like(total), total))
+    outside = ((weights < -MAX_OUTSIDE) | (weights > 1 + MAX_OUTSIDE)).any(-1, keepdim=True)
+    nearest = weights.detach().clamp(0, 1)
+    weights = torch.where(outside, nearest / nearest.sum(-1, keepdim=True), weights)
+    if z_depth:
+        return weights, (weights * corners[..., 2]).sum(-1)
+    along = (corners * directions.unsqueeze(1)).sum(-1)
+    return weights, (weights * along).sum(-1) / (directions * directions).sum(-1)
+
+
+def smallest_total(dtype: torch.dtype) -> float:
+    """Faces whose weights sum to less are seen edge-on: the smallest normal number, with room for its reciprocal."""
+    return 1e3 * torch.finfo(dtype).tiny
 
 
 def plane_normal(a: Tensor, b: Tensor) -> Tensor:

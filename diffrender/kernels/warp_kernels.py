@@ -10,7 +10,7 @@ the depth is their convex combination of the depths of its corners: no division 
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import warp as wp
 
@@ -19,9 +19,19 @@ WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth fi
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
 
 
+class Kernels(NamedTuple):
+    """The kernels for one floating-point type."""
+
+    rasterize_linear: Any
+    first_hit: Any
+    first_hit_linear: Any
+    barycentrics: Any
+    barycentrics_gradient: Any
+
+
 @lru_cache(maxsize=None)
-def make_kernels(real: Any) -> Any:
-    """The two kernels for the floating-point type `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+def make_kernels(real: Any) -> Kernels:
+    """The kernels for the floating-point type `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2 = wp.types.vector(2, real)
     vec3 = wp.types.vector(3, real)
     options = {"fuse_fp": False, "fast_math": False, "enable_backward": False}
@@ -85,6 +95,11 @@ def make_kernels(real: Any) -> Any:
             wp.atomic_min(hits, slot, face)
 
     @wp.func
+    def box_slack(low: vec2, high: vec2):
+        """Projecting rounds by a few epsilon of the coordinate; a sixteenth of a pixel covers offsets like cx."""
+        return real(0.0625) + real(16.0) * epsilon * (wp.length(low) + wp.length(high))
+
+    @wp.func
     def narrow(low: real, high: real, slope: real, offset: real):
         """The part of [low, high] where slope * x + offset >= 0, widened by one pixel."""
         bound = -offset / slope
@@ -104,10 +119,14 @@ def make_kernels(real: Any) -> Any:
         The slack bounds the rounding of the sums by 8 epsilon times the sum of their absolute terms.
         """
         size = wp.abs(high) + wp.abs(low)
-        slack = real(8.0) * epsilon * (
-            (wp.abs(start[0]) + size * wp.abs(step[0])) * wp.abs(n[0])
-            + (wp.abs(start[1]) + size * wp.abs(step[1])) * wp.abs(n[1])
-            + (wp.abs(start[2]) + size * wp.abs(step[2])) * wp.abs(n[2])
+        slack = (
+            real(8.0)
+            * epsilon
+            * (
+                (wp.abs(start[0]) + size * wp.abs(step[0])) * wp.abs(n[0])
+                + (wp.abs(start[1]) + size * wp.abs(step[1])) * wp.abs(n[1])
+                + (wp.abs(start[2]) + size * wp.abs(step[2])) * wp.abs(n[2])
+            )
         )
         return narrow(low, high, sign * dot3(step, n), sign * dot3(start, n) + slack)
 
@@ -152,13 +171,9 @@ def make_kernels(real: Any) -> Any:
         col0 = int(0)
         col1 = width - 1
         if front == 3 or central == 0:
-            p0 = xy[i0]
-            p1 = xy[i1]
-            p2 = xy[i2]
-            low = wp.min(wp.min(p0, p1), p2)
-            high = wp.max(wp.max(p0, p1), p2)
-            # projecting rounds by a few epsilon of the coordinate; a sixteenth of a pixel covers offsets like cx
-            slack = real(0.0625) + real(16.0) * epsilon * (wp.length(low) + wp.length(high))
+            low = wp.min(wp.min(xy[i0], xy[i1]), xy[i2])
+            high = wp.max(wp.max(xy[i0], xy[i1]), xy[i2])
+            slack = box_slack(low, high)
             half = real(0.5)
             if high[0] + slack < half or high[1] + slack < real(row0) + half:
                 return
@@ -340,7 +355,15 @@ def make_kernels(real: Any) -> Any:
                                 ob = b - origins[slot]
                                 oc = c - origins[slot]
                                 depth = hit_depth(
-                                    d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
+                                    d,
+                                    g,
+                                    plane_normal(ob, oc),
+                                    plane_normal(oc, oa),
+                                    plane_normal(oa, ob),
+                                    oa,
+                                    ob,
+                                    oc,
+                                    cull,
                                 )
                             if depth > real(0.0):
                                 keep_first(depth, face, slot, mode, depths, hits)
@@ -349,4 +372,205 @@ def make_kernels(real: Any) -> Any:
                     node = (node + 3) // 4
                     level += 1
 
-    return rasterize_linear, first_hit
+    @wp.kernel(module="unique", module_options=options)
+    def first_hit_linear(
+        vertices: wp.array(dtype=vec3),
+        xy: wp.array(dtype=vec2),
+        in_front: wp.array(dtype=wp.uint8),
+        faces: wp.array2d(dtype=wp.int32),
+        face_edges: wp.array2d(dtype=wp.int32),
+        face_view: wp.array(dtype=wp.int32),
+        vertex_stride: int,
+        row_start: wp.array(dtype=wp.int32),
+        ray_x: wp.array(dtype=real),
+        origins: wp.array(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        skip_edge: wp.array(dtype=wp.int32),
+        central: int,
+        cull: int,
+        height: int,
+        first: int,
+        row_begin: int,
+        row_end: int,
+        band: int,
+        mode: int,
+        depths: wp.array(dtype=real),
+        hits: wp.array(dtype=wp.int32),
+    ):
+        """Like `rasterize_linear`, for single rays sorted by row and by x within a row."""
+        item, part = wp.tid()
+        num_faces = faces.shape[0]
+        copy = (first + item) // num_faces
+        face = (first + item) - copy * num_faces
+        view = copy
+        if vertex_stride == 0:
+            view = face_view[face]
+        i0 = copy * vertex_stride + faces[face, 0]
+        i1 = copy * vertex_stride + faces[face, 1]
+        i2 = copy * vertex_stride + faces[face, 2]
+        front = int(in_front[i0]) + int(in_front[i1]) + int(in_front[i2])
+        if front == 0 and central != 0:
+            return
+        row0 = row_begin + part * band
+        row1 = wp.min(row0 + band, row_end) - 1
+        bounded = front == 3 or central == 0
+        left = real(0.0)
+        right = real(0.0)
+        if bounded:
+            low = wp.min(wp.min(xy[i0], xy[i1]), xy[i2])
+            high = wp.max(wp.max(xy[i0], xy[i1]), xy[i2])
+            slack = box_slack(low, high)
+            if high[1] + slack < real(row0) or low[1] - slack > real(row1 + 1):
+                return
+            row0 = wp.max(row0, int(wp.floor(wp.max(low[1] - slack, real(0.0)))))
+            row1 = int(wp.floor(wp.min(high[1] + slack, real(row1))))
+            left = low[0] - slack
+            right = high[0] + slack
+
+        a = vertices[i0]
+        b = vertices[i1]
+        c = vertices[i2]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        g = vec3(real(0.0), real(0.0), real(1.0))
+        for row in range(row0, row1 + 1):
+            ray = row_start[view * height + row]
+            stop = row_start[view * height + row + 1]
+            if bounded:
+                end = stop
+                while ray < end:  # the first ray that is not left of the box
+                    middle = (ray + end) // 2
+                    if ray_x[middle] < left:
+                        ray = middle + 1
+                    else:
+                        end = middle
+            inside = ray < stop
+            while inside:
+                if bounded and ray_x[ray] > right:
+                    inside = bool(False)
+                else:
+                    edge = skip_edge[ray]
+                    if edge < 0 or (
+                        face_edges[face, 0] != edge and face_edges[face, 1] != edge and face_edges[face, 2] != edge
+                    ):
+                        d = directions[ray]
+                        depth = real(-1.0)
+                        if central != 0:
+                            depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                        else:
+                            oa = a - origins[ray]
+                            ob = b - origins[ray]
+                            oc = c - origins[ray]
+                            depth = hit_depth(
+                                d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
+                            )
+                        if depth > real(0.0):
+                            keep_first(depth, face, ray, mode, depths, hits)
+                    ray += 1
+                    inside = ray < stop
+
+    @wp.func
+    def measured(p: vec3, d: vec3, z_depth: int):
+        """Depth of a point `p` along a ray from the origin with direction `d`."""
+        value = p[2]
+        if z_depth == 0:
+            value = dot3(d, p) / dot3(d, d)
+        return value
+
+    @wp.func
+    def outside_of(b: vec3, margin: real):
+        return wp.min(b) < -margin or wp.max(b) > real(1.0) + margin
+
+    @wp.func
+    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, smallest: real):
+        """Unclamped barycentrics; equal ones for a face seen edge-on."""
+        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
+        total = w[0] + w[1] + w[2]
+        result = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
+        if wp.abs(total) > smallest:
+            result = w / total
+        return result
+
+    @wp.kernel(module="unique", module_options=options)
+    def barycentrics(
+        corners: wp.array2d(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        z_depth: int,
+        smallest: real,
+        margin: real,
+        first: int,
+        weights: wp.array(dtype=vec3),
+        depths: wp.array(dtype=real),
+    ):
+        """Barycentrics and depth of one ray and face each, from the origin."""
+        i = first + wp.tid()
+        a = corners[i, 0]
+        b = corners[i, 1]
+        c = corners[i, 2]
+        d = directions[i]
+        w = raw_weights(d, plane_normal(b, c), plane_normal(c, a), plane_normal(a, b), smallest)
+        if outside_of(w, margin):
+            w = vec3(
+                wp.clamp(w[0], real(0.0), real(1.0)),
+                wp.clamp(w[1], real(0.0), real(1.0)),
+                wp.clamp(w[2], real(0.0), real(1.0)),
+            )
+            w = w / (w[0] + w[1] + w[2])
+        weights[i] = w
+        depths[i] = w[0] * measured(a, d, z_depth) + w[1] * measured(b, d, z_depth) + w[2] * measured(c, d, z_depth)
+
+    @wp.kernel(module="unique", module_options=options)
+    def barycentrics_gradient(
+        corners: wp.array2d(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        weights: wp.array(dtype=vec3),
+        depths: wp.array(dtype=real),
+        z_depth: int,
+        smallest: real,
+        margin: real,
+        weight_gradient: wp.array(dtype=vec3),
+        depth_gradient: wp.array(dtype=real),
+        first: int,
+        corner_gradient: wp.array2d(dtype=vec3),
+        direction_gradient: wp.array(dtype=vec3),
+    ):
+        """Reverse mode of `barycentrics`: of w_i = 2 d . (v_j x v_k) are dw_i/dv_j = 2 v_k x d, dw_i/dv_k = 2 d x v_j."""
+        i = first + wp.tid()
+        a = corners[i, 0]
+        b = corners[i, 1]
+        c = corners[i, 2]
+        d = directions[i]
+        w = weights[i]
+        gz = depth_gradient[i]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
+        measure = vec3(real(0.0), real(0.0), real(1.0))
+        gd = vec3(real(0.0), real(0.0), real(0.0))
+        if z_depth == 0:
+            squared = dot3(d, d)
+            measure = d / squared
+            point = w[0] * a + w[1] * b + w[2] * c
+            gd = gz * (point - real(2.0) * depths[i] * d) / squared
+        ga = gz * w[0] * measure
+        gb = gz * w[1] * measure
+        gc = gz * w[2] * measure
+        if wp.abs(total) > smallest and not outside_of(raw_weights(d, n0, n1, n2, smallest), margin):
+            g = weight_gradient[i] + gz * vec3(
+                measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
+            )
+            mean = wp.dot(g, w)
+            h = vec3((g[0] - mean) / total, (g[1] - mean) / total, (g[2] - mean) / total)
+            gd += h[0] * n0 + h[1] * n1 + h[2] * n2
+            two = real(2.0)
+            ga += two * wp.cross(h[2] * b - h[1] * c, d)
+            gb += two * wp.cross(h[0] * c - h[2] * a, d)
+            gc += two * wp.cross(h[1] * a - h[0] * b, d)
+        corner_gradient[i, 0] = ga
+        corner_gradient[i, 1] = gb
+        corner_gradient[i, 2] = gc
+        direction_gradient[i] = gd
+
+    return Kernels(rasterize_linear, first_hit, first_hit_linear, barycentrics, barycentrics_gradient)

@@ -1,0 +1,72 @@
+"""Barycentrics and depth along rays: a fused kernel with its own reverse mode, and plain torch for second derivatives."""
+
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from .launch import device_of, load_kernel, side_by_side, vectors
+from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
+
+MIN_SHARE = 4096  # fewer rays are not worth a second thread
+
+
+def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
+    """Barycentrics [N, 3] and depth [N] of rays from the origin on faces `corners` [N, 3, 3]: see the reference."""
+    weights, depth = _Barycentrics.apply(corners, directions, z_depth)
+    return weights, depth
+
+
+class _Barycentrics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
+        corners, directions = corners.contiguous(), directions.to(corners.dtype).contiguous()
+        weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
+        inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
+        _launch("barycentrics", corners, inputs, [vectors(weights), wp.from_torch(depth.detach())])
+        ctx.save_for_backward(corners, directions, weights, depth)
+        ctx.z_depth = z_depth
+        return weights, depth
+
+    @staticmethod
+    def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        corners, directions, weights, depth = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
+            outputs = barycentrics_reference(corners, directions, ctx.z_depth)
+            wanted = [x for x in (corners, directions) if x.requires_grad]
+            found = iter(torch.autograd.grad(outputs, wanted, (weight_gradient, depth_gradient), create_graph=True))
+            return *(next(found) if x.requires_grad else None for x in (corners, directions)), None
+        corner_gradient, direction_gradient = torch.empty_like(corners), torch.empty_like(directions)
+        inputs = [
+            vectors(corners),
+            vectors(directions),
+            vectors(weights),
+            wp.from_torch(depth.detach()),
+            *_settings(corners, ctx.z_depth),
+            vectors(weight_gradient),
+            wp.from_torch(depth_gradient.detach().contiguous()),
+        ]
+        outputs = [vectors(corner_gradient), vectors(direction_gradient)]
+        _launch("barycentrics_gradient", corners, inputs, outputs)
+        return corner_gradient, direction_gradient, None
+
+
+def _settings(corners: Tensor, z_depth: bool) -> list[Any]:
+    return [int(z_depth), smallest_total(corners.dtype), MAX_OUTSIDE]
+
+
+def _launch(name: str, corners: Tensor, inputs: list[Any], outputs: list[Any]) -> None:
+    """One launch per thread over disjoint ranges of the N rays."""
+    count = corners.shape[0]
+    if count == 0:
+        return
+    kernel = load_kernel(name, corners)
+    parts = 1 if corners.is_cuda else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
+    cuts = [count * i // parts for i in range(parts + 1)]
+
+    def work(part: tuple[int, int]) -> None:
+        first, stop = part
+        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(corners))
+
+    side_by_side(work, list(zip(cuts, cuts[1:], strict=False)))
