@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .cameras import Camera
-from .fragments import rays_at
 from .kernels import dot3, plane_normal, side_sign
 from .scene import Scene
 from .visibility import PixelRays, first_faces
@@ -106,7 +104,7 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
     with torch.no_grad():
         center = torch.stack([column, row], dim=-1) + 0.5
         left_of_center = _center_side(scene, edges, edge, rays, view, pixel)
-        hand = handedness(scene.camera).index_select(0, view)
+        hand = handedness(scene).index_select(0, view)
         area = _hidden_area(ends, low, high, center.to(ends.dtype), left_of_center, hand)
         flow = (hand * (high - low)).to(ends.dtype)
         left, right = left[keep], right[keep]
@@ -171,9 +169,7 @@ def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Edges:
     exists = exists[copy[owner], place]
     nearness = _nearness(scene, view[owner], ends[owner], corners, side)
     faces = halfedge // 3
-    left, right = (
-        _nearest_face(owner, faces, nearness, exists & (side == wanted), len(edge)) for wanted in (1, -1)
-    )
+    left, right = (_nearest_face(owner, faces, nearness, exists & (side == wanted), len(edge)) for wanted in (1, -1))
     return _Edges(view, edge, ends, left, right)
 
 
@@ -202,7 +198,7 @@ def _eye(scene: Scene, view: Tensor, points: Tensor) -> Tensor:
     """Where the rays start that see `points` [N, 3] (camera frame)."""
     if scene.camera.is_central:
         return torch.zeros_like(points)
-    return rays_at(scene.camera, view, project_at(scene.camera, view, points)[0])[0]
+    return scene.rays_at(view, scene.project_at(view, points)[0])[0]
 
 
 def _any_per_edge(flags: Tensor, start: Tensor) -> Tensor:
@@ -241,14 +237,14 @@ def _segments(scene: Scene, edges: _Edges) -> _Segments:
     device = edges.edge.device
     index = torch.arange(len(edges.edge), device=device)
     span = torch.tensor([0.0, 1.0], dtype=scene.vertices.dtype, device=device).expand(len(index), 2)
-    if scene.camera.linear_rays() is not None:
+    if scene.linear_rays is not None:
         if scene.camera.is_central:
             index, span = _in_front(scene.vertices[edges.ends][..., 2], scene.vertices[edges.ends], index, span)
     else:
         index, span = _bend(scene, edges)
     xy, depth = _project_points(scene, edges, index, span)
     usable = torch.isfinite(xy).all(-1).all(-1)
-    if scene.camera.linear_rays() is None:
+    if scene.linear_rays is None:
         middle, _ = _project_points(scene, edges, index, span.mean(1, keepdim=True))
         stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
         # A chord that its own middle is far away from jumps across a seam or out of the domain.
@@ -288,20 +284,12 @@ def _project_points(scene: Scene, edges: _Edges, index: Tensor, at: Tensor) -> t
     ends = scene.vertices.index_select(0, edges.ends[index].reshape(-1)).reshape(-1, 2, 1, 3)
     points = ends[:, 0] * (1 - at).unsqueeze(-1) + ends[:, 1] * at.unsqueeze(-1)
     view = edges.view[index].repeat_interleave(at.shape[1])
-    xy, depth = project_at(scene.camera, view, points.reshape(-1, 3))
+    xy, depth = scene.project_at(view, points.reshape(-1, 3))
     return xy.reshape(*at.shape, 2), depth.reshape(at.shape)
 
 
 def _project_spans(scene: Scene, edges: _Edges, index: Tensor, span: Tensor) -> Tensor:
     return _project_points(scene, edges, index, span)[0]
-
-
-def project_at(camera: Camera, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N] of a batch [B]."""
-    if camera.batch_shape[0] == 1:
-        return camera[0].local_project(points)
-    xy, depth = camera[view].local_project(points.unsqueeze(1))
-    return xy.squeeze(1), depth.squeeze(1)
 
 
 def _split_at_pixels(xy: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -365,10 +353,10 @@ def _sides(
     at = torch.lerp(span[:, 0], span[:, 1], t).unsqueeze(-1)
     ends = scene.vertices[edges.ends[edge]]
     point = torch.lerp(ends[:, 0], ends[:, 1], at)
-    on_edge, edge_depth = project_at(scene.camera, view, point)
-    origins, directions = rays_at(scene.camera, view, on_edge)
+    on_edge, edge_depth = scene.project_at(view, point)
+    origins, directions = scene.rays_at(view, on_edge)
     sure = edge_depth > 0
-    if scene.camera.linear_rays() is None:
+    if scene.linear_rays is None:
         sure &= torch.cosine_similarity(point - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:
         directions = point / edge_depth.unsqueeze(-1)
@@ -385,7 +373,7 @@ def _center_side(scene: Scene, edges: _Edges, edge: Tensor, rays: PixelRays, vie
     start, end = scene.vertices[edges.ends[edge]].unbind(1)
     if rays.linear is not None:
         center = torch.stack([pixel % width, pixel // width % height], dim=-1).to(start.dtype) + 0.5
-        origins, directions = rays_at(scene.camera, view, center)
+        origins, directions = scene.rays_at(view, center)
     else:
         assert rays.directions is not None
         directions = rays.directions[pixel]
@@ -396,18 +384,23 @@ def _center_side(scene: Scene, edges: _Edges, edge: Tensor, rays: PixelRays, vie
     return side_sign(dot3(directions.to(start.dtype), normal), normal)
 
 
-def handedness(camera: Camera) -> Tensor:
+def handedness(scene: Scene) -> Tensor:
     """[B] +1 for cameras whose images are seen as usual, -1 for mirrored ones."""
-    height, width = camera.size
-    fractions = torch.tensor([0.25, 0.5, 0.75], dtype=camera.dtype, device=camera.device)
-    corner = torch.cartesian_prod(fractions * width, fractions * height)
-    step = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], dtype=camera.dtype, device=camera.device)
     with torch.no_grad():
-        origins, directions = camera.local_rays((corner.unsqueeze(1) + step).reshape(-1, 2))
-        points = (origins + directions).reshape(camera.batch_shape[0], -1, 3, 3)
-        here, right, below = points.unbind(-2)
-        forward = directions.reshape(points.shape)[..., 0, :]
-        turn = (torch.linalg.cross(right - here, below - here) * forward).sum(-1)
+        if scene.linear_rays is not None:
+            r = scene.linear_rays
+            right, below, forward = r.origin_dx + r.direction_dx, r.origin_dy + r.direction_dy, r.direction
+        else:
+            like = scene.vertices
+            fractions = like.new_tensor([0.25, 0.5, 0.75])
+            corner = torch.cartesian_prod(fractions * scene.camera.width, fractions * scene.camera.height)
+            step = like.new_tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+            origins, directions = scene.camera.local_rays((corner.unsqueeze(1) + step).reshape(-1, 2))
+            points = (origins + directions).reshape(scene.num_views, -1, 3, 3)
+            here, right, below = points.unbind(-2)
+            right, below = right - here, below - here
+            forward = directions.reshape(points.shape)[..., 0, :]
+        turn = (torch.linalg.cross(right, below) * forward).sum(-1).reshape(scene.num_views, -1)
     return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)
 
 
@@ -438,7 +431,7 @@ def _share(
     """[M] how much of the strip of width `reach` (pixels) along an edge its `face` can fill; 1 for other faces."""
     own = scene.mesh.topology.face_edges[face] == edges.edge[edge].unsqueeze(-1)  # [M, 3] the corner opposite
     corner = scene.corners(view, face.clamp(min=0)).gather(1, own.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
-    xy, _ = project_at(scene.camera, view, scene.vertices[corner])
+    xy, _ = scene.project_at(view, scene.vertices[corner])
     along, across = ends[:, 1] - ends[:, 0], xy - ends[:, 0]
     width = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).abs() / along.norm(dim=-1)
     share = (width / reach).nan_to_num(1.0).clamp(max=1).to(ends.dtype)
