@@ -439,7 +439,7 @@ def _share(
 
 
 def _perimeter(p: Tensor) -> Tensor:
-    """Where the ray from the centre of a square through `p` [M, 2] meets its border: 0 to 4, in sides, from -y to x to y."""
+    """Where the ray from a square's centre through `p` [M, 2] meets its border: 0 to 4 sides, from the corner (1, -1)."""
     size = p.abs().amax(-1).clamp(min=torch.finfo(p.dtype).tiny)
     x, y = (p / size.unsqueeze(-1)).unbind(-1)  # on the square [-1, 1]
     right = (x >= y.abs()) & (x > 0)

@@ -47,8 +47,8 @@ def join_fragments(parts: Sequence[Fragments]) -> Fragments:
 def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:
     """Values [N, C] at the fragments of an `attribute` [V, C] given at the corners that `faces` [F, 3] point to.
 
-    Use `mesh.faces` for attributes of vertices and `mesh.uv_faces` for uvs. Differentiable to the attribute and, through
-    the barycentrics, to vertices and camera.
+    Use `mesh.faces` for attributes of vertices and `mesh.uv_faces` for uvs. Differentiable to the attribute and,
+    through the barycentrics, to vertices and camera.
     """
     if attribute.ndim != 2:
         raise ValueError(f"attribute must have shape (V, C), a row per vertex; got {shape_of(attribute)}")
@@ -68,12 +68,5 @@ def fragments_along(
     corners = scene.vertices.index_select(0, scene.corners(view, face_index).reshape(-1)).reshape(-1, 3, 3)
     if not scene.camera.is_central:
         corners = corners - origins.unsqueeze(1)
-    weights, depth = barycentrics(corners, directions, scene.linear_rays is not None)
-    front = _turned_to_viewer(corners.detach())
+    weights, depth, front = barycentrics(corners, directions, scene.linear_rays is not None)
     return Fragments(view, xy, face_index, weights, depth, front)
-
-
-def _turned_to_viewer(corners: Tensor) -> Tensor:
-    """[N] whether triangles [N, 3, 3] are counter-clockwise for somebody at the origin."""
-    a, b, c = corners.unbind(1)
-    return (torch.linalg.cross(b - a, c - a) * a).sum(-1) < 0

@@ -74,12 +74,10 @@ def render(
     pixel, inside = covered(scene, rays, faces)
     left, right = beside(scene, edges)
     colors = shader(join_fragments([inside, left.fragments, right.fragments]), scene.mesh)
-    image = composite(scene, pixel, edges, left, right, colors)  # premultiplied by alpha
+    image = composite(scene, pixel, edges, left, right, colors, background, samples)
     if samples > 1:
         image = image.reshape(-1, height, samples, width, samples, image.shape[-1]).mean((2, 4))
     image = image.reshape(*scene.batch_shape, height, width, -1)
-    color, alpha = image[..., :-1], image[..., -1:]
-    image = torch.cat([color + (1 - alpha) * _background(background, color), alpha], dim=-1)
     if buffers is None:
         return image
     if samples > 1:
@@ -121,19 +119,48 @@ def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
     return side(edges.left, edges.left_share), side(edges.right, edges.right_share)
 
 
-def composite(scene: Scene, pixel: Tensor, edges: Boundary, left: "Side", right: "Side", colors: Tensor) -> Tensor:
-    """Values at the centres plus jumps times areas: [B * H * W, C + 1], premultiplied by the alpha in the last channel.
+def composite(
+    scene: Scene,
+    pixel: Tensor,
+    edges: Boundary,
+    left: "Side",
+    right: "Side",
+    colors: Tensor,
+    background: float | Sequence[float] | Tensor,
+    samples: int = 1,
+) -> Tensor:
+    """Values at the centres plus jumps times areas: [B * H * W, C + 1], colour over the background, then alpha.
 
-    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then those of `left`, then those of `right`.
+    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then those of `left`, then those of `right`. The
+    background counts as constant within a pixel; `samples` are those per pixel and axis.
     """
-    height, width = scene.camera.size
+    image = empty_images(scene, background, colors, samples)
     values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
     inside, on_left, on_right = values.split([len(pixel), len(left.piece), len(right.piece)])
-    image = values.new_zeros(scene.num_views * height * width, values.shape[-1]).index_copy(0, pixel, inside)
     piece = torch.cat([left.piece, right.piece])
+    target = edges.pixel.index_select(0, piece)
+    jump = torch.cat([on_left, on_right]) - image.index_select(0, target)
     area = torch.cat([edges.area.index_select(0, left.piece), -edges.area.index_select(0, right.piece)])
-    jump = area.unsqueeze(-1).to(values.dtype) * torch.cat([on_left, on_right])
-    return image.index_add(0, edges.pixel[piece], jump)
+    return image.index_copy_(0, pixel, inside).index_add_(0, target, area.unsqueeze(-1).to(jump.dtype) * jump)
+
+
+def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, colors: Tensor, samples: int) -> Tensor:
+    """[B * H * W, C + 1] the background with alpha 0, in the type of `colors` [N, C]."""
+    value = torch.as_tensor(background, dtype=colors.dtype, device=colors.device)
+    shape = (*scene.batch_shape, scene.camera.height // samples, scene.camera.width // samples, colors.shape[-1])
+    try:
+        fits = torch.broadcast_shapes(value.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"background must be a number, a colour ({shape[-1]},) or images that broadcast to {shape}; "
+            f"got {shape_of(value)}"
+        )
+    if samples > 1 and value.ndim > 1:
+        value = value.expand(shape).repeat_interleave(samples, -3).repeat_interleave(samples, -2)
+    fine = (*scene.batch_shape, *scene.camera.size, colors.shape[-1])
+    return torch.nn.functional.pad(value.expand(fine), (0, 1)).reshape(-1, colors.shape[-1] + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,18 +197,3 @@ def _uvs(fragments: Fragments, mesh: Mesh) -> Tensor:
     if mesh.uvs is None or mesh.uv_faces is None:
         raise ValueError("buffers asks for uvs, but the mesh has none")
     return interpolate(mesh.uvs, mesh.uv_faces, fragments)
-
-
-def _background(background: float | Sequence[float] | Tensor, color: Tensor) -> Tensor:
-    """The background as a tensor that broadcasts to `color` [..., H, W, C]."""
-    value = torch.as_tensor(background, dtype=color.dtype, device=color.device)
-    try:
-        fits = torch.broadcast_shapes(value.shape, color.shape) == color.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"background must be a number, a colour ({color.shape[-1]},) or images that broadcast to "
-            f"{tuple(color.shape)}; got {shape_of(value)}"
-        )
-    return value

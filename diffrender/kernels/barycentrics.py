@@ -1,4 +1,4 @@
-"""Barycentrics and depth along rays: a fused kernel with its own reverse mode, and plain torch for second derivatives."""
+"""Barycentrics and depth along rays: a fused kernel with its own reverse mode; plain torch for second derivatives."""
 
 from typing import Any
 
@@ -12,28 +12,31 @@ from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
 MIN_SHARE = 4096  # fewer rays are not worth a second thread
 
 
-def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
-    """Barycentrics [N, 3] and depth [N] of rays from the origin on faces `corners` [N, 3, 3]: see the reference."""
-    weights, depth = _Barycentrics.apply(corners, directions, z_depth)
-    return weights, depth
+def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Barycentrics [N, 3], depth [N] and front [N] of rays from the origin on faces `corners` [N, 3, 3]: see the reference."""
+    weights, depth, front = _Barycentrics.apply(corners, directions, z_depth)
+    return weights, depth, front
 
 
 class _Barycentrics(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
         corners, directions = corners.contiguous(), directions.to(corners.dtype).contiguous()
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
+        front = torch.empty_like(depth, dtype=torch.uint8)
         inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
-        _launch("barycentrics", corners, inputs, [vectors(weights), wp.from_torch(depth.detach())])
+        _launch("barycentrics", corners, inputs, [vectors(weights), wp.from_torch(depth), wp.from_torch(front)])
         ctx.save_for_backward(corners, directions, weights, depth)
         ctx.z_depth = z_depth
-        return weights, depth
+        front = front.bool()
+        ctx.mark_non_differentiable(front)
+        return weights, depth, front
 
     @staticmethod
-    def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         corners, directions, weights, depth = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            outputs = barycentrics_reference(corners, directions, ctx.z_depth)
+            outputs = barycentrics_reference(corners, directions, ctx.z_depth)[:2]
             wanted = [x for x in (corners, directions) if x.requires_grad]
             found = iter(torch.autograd.grad(outputs, wanted, (weight_gradient, depth_gradient), create_graph=True))
             return *(next(found) if x.requires_grad else None for x in (corners, directions)), None

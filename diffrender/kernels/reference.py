@@ -67,8 +67,10 @@ def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_de
     return torch.where(inside & (depth > 0), depth, torch.inf)
 
 
-def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor]:
+def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Barycentrics [N, 3] and depth [N] where rays from the origin along `directions` [N, 3] meet triangles [N, 3, 3].
+
+    The third result, [N] bool, says whether the corners are counter-clockwise for somebody at the origin.
 
     Rays that pass a triangle by more than `MAX_OUTSIDE` of its size get the weights of its nearest part, without a
     gradient: this happens where an almost edge-on face meets the rounding of an edge.
@@ -81,15 +83,16 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
     normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end
     weights = (normals * directions.unsqueeze(1)).sum(-1)
     total = weights.sum(-1, keepdim=True)
+    front = total.squeeze(-1) < 0
     flat = total.abs() <= smallest_total(total.dtype)
     weights = torch.where(flat, 1.0 / 3.0, weights / torch.where(flat, torch.ones_like(total), total))
     outside = ((weights < -MAX_OUTSIDE) | (weights > 1 + MAX_OUTSIDE)).any(-1, keepdim=True)
     nearest = weights.detach().clamp(0, 1)
     weights = torch.where(outside, nearest / nearest.sum(-1, keepdim=True), weights)
     if z_depth:
-        return weights, (weights * corners[..., 2]).sum(-1)
+        return weights, (weights * corners[..., 2]).sum(-1), front
     along = (corners * directions.unsqueeze(1)).sum(-1)
-    return weights, (weights * along).sum(-1) / (directions * directions).sum(-1)
+    return weights, (weights * along).sum(-1) / (directions * directions).sum(-1), front
 
 
 def smallest_total(dtype: torch.dtype) -> float:

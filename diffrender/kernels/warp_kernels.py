@@ -502,14 +502,19 @@ def make_kernels(real: Any) -> Kernels:
         first: int,
         weights: wp.array(dtype=vec3),
         depths: wp.array(dtype=real),
+        front: wp.array(dtype=wp.uint8),
     ):
-        """Barycentrics and depth of one ray and face each, from the origin."""
+        """Barycentrics and depth of one ray and face each, from the origin, and whether the face is seen from outside."""
         i = first + wp.tid()
         a = corners[i, 0]
         b = corners[i, 1]
         c = corners[i, 2]
         d = directions[i]
-        w = raw_weights(d, plane_normal(b, c), plane_normal(c, a), plane_normal(a, b), smallest)
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        front[i] = wp.uint8(wp.where(dot3(d, n0) + dot3(d, n1) + dot3(d, n2) < real(0.0), 1, 0))
+        w = raw_weights(d, n0, n1, n2, smallest)
         if outside_of(w, margin):
             w = vec3(
                 wp.clamp(w[0], real(0.0), real(1.0)),
