@@ -100,7 +100,7 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     else:
         directions = rays.directions.index_select(0, pixel)
         origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
-    return pixel, fragments_along(scene, view, xy, flat.index_select(0, pixel), origins, directions)
+    return pixel, fragments_along(scene, view, xy, flat.index_select(0, pixel).long(), origins, directions)
 
 
 def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
@@ -185,7 +185,7 @@ def center_buffers(
         "depth": lambda: spread(inside.depth.unsqueeze(-1), torch.inf).squeeze(-1),
         "normals": lambda: spread(shading_normals(inside, scene.mesh, "smooth"), 0.0),
         "uvs": lambda: spread(_uvs(inside, scene.mesh), 0.0),
-        "face_index": lambda: local_faces(scene, face_image).reshape(shape),
+        "face_index": lambda: local_faces(scene, face_image).long().reshape(shape),
     }
     unknown = [name for name in names if name not in make]
     if isinstance(names, str) or unknown:

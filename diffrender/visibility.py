@@ -51,7 +51,7 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     """
     scene = pack(mesh, camera)
     face_index = face_image(scene, pixel_rays(scene.camera), cull_backfaces)
-    return local_faces(scene, face_index).reshape(*scene.batch_shape, *face_index.shape[-2:])
+    return local_faces(scene, face_index).long().reshape(*scene.batch_shape, *face_index.shape[-2:])
 
 
 def pixel_rays(camera: Camera) -> PixelRays:

@@ -49,7 +49,7 @@ def rasterize_linear(
         cull: leave out faces seen from behind.
 
     Returns:
-        [B, H, W] int64 index into `faces`, -1 where there is nothing.
+        [B, H, W] int32 index into `faces`, -1 where there is nothing.
     """
     (height, width), num_views = size, rays.shape[0]
     kernel = load_kernel("rasterize_linear", vertices)
@@ -68,7 +68,7 @@ def rasterize_linear(
         width,
     ]
     _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, num_views, height)
-    return torch.where(hits == NO_FACE, -1, hits).long()
+    return _faces(hits)
 
 
 def first_hit_linear(
@@ -110,7 +110,7 @@ def first_hit_linear(
         rays.height,
     ]
     _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, rays.num_views, rays.height)
-    face = torch.empty_like(rays.order).index_copy_(0, rays.order, torch.where(hits == NO_FACE, -1, hits).long())
+    face = torch.empty_like(rays.order).index_copy_(0, rays.order, _faces(hits).long())
     return face, torch.empty_like(depths).index_copy_(0, rays.order, depths)
 
 
@@ -185,7 +185,7 @@ def first_hit(
     used = tree.slots >= 0
     face = torch.full((tree.num_rays,), -1, dtype=torch.int64, device=vertices.device)
     depth = torch.full((tree.num_rays,), torch.inf, dtype=vertices.dtype, device=vertices.device)
-    face[tree.slots[used]] = torch.where(hits == NO_FACE, -1, hits)[used].long()
+    face[tree.slots[used]] = _faces(hits)[used].long()
     depth[tree.slots[used]] = depths[used]
     return face, depth
 
@@ -280,7 +280,13 @@ def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> lis
 
 def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     depths = torch.full(shape, torch.inf, dtype=like.dtype, device=like.device)
-    return depths, torch.full(shape, NO_FACE, dtype=torch.int32, device=like.device)
+    # An atomic minimum has to start from above; where one thread owns the pixel, the first depth replaces the -1.
+    return depths, torch.full(shape, NO_FACE if like.is_cuda else -1, dtype=torch.int32, device=like.device)
+
+
+def _faces(hits: Tensor) -> Tensor:
+    """Indices of faces, -1 for none."""
+    return torch.where(hits == NO_FACE, -1, hits) if hits.is_cuda else hits
 
 
 def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -> int:

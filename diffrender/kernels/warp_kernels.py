@@ -154,8 +154,11 @@ def make_kernels(real: Any) -> Kernels:
         """Face by face over the pixels of one band of rows; rays are affine in the pixel and have direction z = 1."""
         item, part = wp.tid()
         num_faces = faces.shape[0]
-        copy = (first + item) // num_faces
-        face = (first + item) - copy * num_faces
+        copy = int(0)
+        face = first + item
+        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
+            copy = face // num_faces
+            face -= copy * num_faces
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
@@ -274,8 +277,11 @@ def make_kernels(real: Any) -> Kernels:
         """Face by face down the tree of rays: boxes of directions (and moments) that a face cannot reach are skipped."""
         item, part = wp.tid()
         num_faces = faces.shape[0]
-        copy = (first + item) // num_faces
-        face = (first + item) - copy * num_faces
+        copy = int(0)
+        face = first + item
+        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
+            copy = face // num_faces
+            face -= copy * num_faces
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
@@ -400,8 +406,11 @@ def make_kernels(real: Any) -> Kernels:
         """Like `rasterize_linear`, for single rays sorted by row and by x within a row."""
         item, part = wp.tid()
         num_faces = faces.shape[0]
-        copy = (first + item) // num_faces
-        face = (first + item) - copy * num_faces
+        copy = int(0)
+        face = first + item
+        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
+            copy = face // num_faces
+            face -= copy * num_faces
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
