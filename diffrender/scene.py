@@ -99,7 +99,10 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         mesh: one mesh for every camera, or a list of M meshes.
         camera: batched `[*batch]` or not; with a list of meshes its batch must be `[M]` or empty.
     """
+    if camera.batch_shape.numel() == 0:
+        raise ValueError(f"camera must hold at least one camera; its batch has the shape {tuple(camera.batch_shape)}")
     if isinstance(mesh, Mesh):
+        _check_device(mesh, camera)
         flat = camera.flatten_batch()
         vertices = flat.world_to_camera(mesh.vertices).reshape(-1, 3)
         single = flat[0] if flat.batch_shape[0] == 1 else None
@@ -113,7 +116,9 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         raise ValueError(
             f"camera must have no batch or one of {len(meshes)}, a camera per mesh; got {tuple(camera.batch_shape)}"
         )
-    device = meshes[0].vertices.device
+    for m in meshes:
+        _check_device(m, camera)
+    device = camera.device
     flat = camera.flatten_batch()
     if not camera.batch_shape:
         flat = flat[torch.zeros(len(meshes), dtype=torch.int64, device=device)]
@@ -136,3 +141,11 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),),
         flat.linear_rays(), single,
     )  # fmt: skip
+
+
+def _check_device(mesh: Mesh, camera: Camera) -> None:
+    if mesh.vertices.device != camera.device:
+        raise ValueError(
+            f"mesh and camera must be on one device; got {mesh.vertices.device} and {camera.device}: "
+            "move one with .to(device)"
+        )
