@@ -109,9 +109,10 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         flow = (hand * (high - low)).to(ends.dtype)
         left, right = left[keep], right[keep]
         length = (ends[:, 1] - ends[:, 0]).norm(dim=-1) * (high - low)
-        shares = [_share(scene, edges, edge, view, ends, face, area.abs() / length) for face in (left, right)]
+        reach = area.abs() / length
+        left_share, right_share = (_share(scene, edges, edge, view, ends, face, reach) for face in (left, right))
     area = _Area.apply(ends, area.to(ends.dtype), flow, (0.5 * (low + high)).to(ends.dtype))
-    return Boundary(view, pixel, on_edge[keep], left, right, *shares, area)
+    return Boundary(view, pixel, on_edge[keep], left, right, left_share, right_share, area)
 
 
 class _Area(torch.autograd.Function):
@@ -439,7 +440,7 @@ def _share(
 
 
 def _perimeter(p: Tensor) -> Tensor:
-    """Where the ray from a square's centre through `p` [M, 2] meets its border: 0 to 4 sides, from the corner (1, -1)."""
+    """Where the ray from a square's centre through `p` [M, 2] meets its border, in sides from the corner (1, -1)."""
     size = p.abs().amax(-1).clamp(min=torch.finfo(p.dtype).tiny)
     x, y = (p / size.unsqueeze(-1)).unbind(-1)  # on the square [-1, 1]
     right = (x >= y.abs()) & (x > 0)

@@ -1,5 +1,6 @@
 """Barycentrics and depth along rays: a fused kernel with its own reverse mode; plain torch for second derivatives."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -8,12 +9,13 @@ from torch import Tensor
 
 from .launch import device_of, load_kernel, side_by_side, vectors
 from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
+from .warp_barycentrics import make_barycentric_kernels
 
 MIN_SHARE = 4096  # fewer rays are not worth a second thread
 
 
 def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Barycentrics [N, 3], depth [N] and front [N] of rays from the origin on faces `corners` [N, 3, 3]: see the reference."""
+    """Barycentrics [N, 3], depth [N] and front [N] of rays from the origin on faces [N, 3, 3]: see the reference."""
     weights, depth, front = _Barycentrics.apply(corners, directions, z_depth)
     return weights, depth, front
 
@@ -36,9 +38,9 @@ class _Barycentrics(torch.autograd.Function):
     def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         corners, directions, weights, depth = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            outputs = barycentrics_reference(corners, directions, ctx.z_depth)[:2]
+            again = barycentrics_reference(corners, directions, ctx.z_depth)[:2]
             wanted = [x for x in (corners, directions) if x.requires_grad]
-            found = iter(torch.autograd.grad(outputs, wanted, (weight_gradient, depth_gradient), create_graph=True))
+            found = iter(torch.autograd.grad(again, wanted, (weight_gradient, depth_gradient), create_graph=True))
             return *(next(found) if x.requires_grad else None for x in (corners, directions)), None
         corner_gradient, direction_gradient = torch.empty_like(corners), torch.empty_like(directions)
         inputs = [
@@ -64,12 +66,11 @@ def _launch(name: str, corners: Tensor, inputs: list[Any], outputs: list[Any]) -
     count = corners.shape[0]
     if count == 0:
         return
-    kernel = load_kernel(name, corners)
+    kernel = load_kernel(make_barycentric_kernels, name, corners)
     parts = 1 if corners.is_cuda else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
     cuts = [count * i // parts for i in range(parts + 1)]
 
-    def work(part: tuple[int, int]) -> None:
-        first, stop = part
+    def work(first: int, stop: int) -> None:
         wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(corners))
 
-    side_by_side(work, list(zip(cuts, cuts[1:], strict=False)))
+    side_by_side(work, list(pairwise(cuts)))

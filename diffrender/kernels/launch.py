@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ import warp as wp
 from torch import Tensor
 
 from .ray_tree import RayTree, SortedRays
-from .warp_kernels import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_kernels
+from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
 
 NO_FACE = 2**31 - 1
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
@@ -52,7 +53,7 @@ def rasterize_linear(
         [B, H, W] int32 index into `faces`, -1 where there is nothing.
     """
     (height, width), num_views = size, rays.shape[0]
-    kernel = load_kernel("rasterize_linear", vertices)
+    kernel = load_kernel(make_visibility_kernels, "rasterize_linear", vertices)
     depths, hits = _outputs((num_views, height, width), vertices)
     args = [
         vectors(vertices),
@@ -87,7 +88,7 @@ def first_hit_linear(
 
     Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
     """
-    kernel = load_kernel("first_hit_linear", vertices)
+    kernel = load_kernel(make_visibility_kernels, "first_hit_linear", vertices)
     num_rays = len(rays.order)
     depths, hits = _outputs((num_rays,), vertices)
     skip = torch.full((num_rays,), -1) if skip_edge is None else skip_edge[rays.order]
@@ -130,22 +131,21 @@ def first_hit(
     Args:
         vertices, faces, face_view, cull: as in `rasterize_linear`.
         tree: the rays of B views, in slots.
-        z_depth: depth is z (then every direction has z = 1 and every origin z = 0); otherwise it is the ray's parameter.
+        z_depth: depth is z (every direction has z = 1, every origin z = 0); otherwise it is the ray's parameter.
         face_edges: [F, 3] the edges of each face; with `skip_edge` [N], a ray passes through the faces at its edge.
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
     """
     num_views, num_slots = tree.slots.shape
-    kernel = load_kernel("first_hit", vertices)
+    kernel = load_kernel(make_visibility_kernels, "first_hit", vertices)
     depths, hits = _outputs((num_views, num_slots), vertices)
     num_items = faces.shape[0] * (num_views if face_view is None else 1)
     skip = torch.where(tree.slots >= 0, -1, -2)
     if skip_edge is not None:
         skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
     central = tree.origins is None
-    counts = [b - a for a, b in zip(tree.level_start, tree.level_start[1:], strict=False)]
-    index = {"dtype": torch.int32, "device": vertices.device}
+    counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
         vectors(vertices),
         wp.from_torch(faces.to(torch.int32).contiguous()),
@@ -160,8 +160,8 @@ def first_hit(
         vectors(tree.halves.flatten(0, 1)),
         vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),
         vectors((tree.halves if tree.moment_halves is None else tree.moment_halves).flatten(0, 1)),
-        wp.from_torch(torch.tensor(tree.level_start, **index)),
-        wp.from_torch(torch.tensor(counts, **index)),
+        _small_ints(tree.level_start, vertices),
+        _small_ints(counts, vertices),
         len(counts),
         int(central),
         int(z_depth),
@@ -179,8 +179,8 @@ def first_hit(
     elif num_items:
         threads = torch.get_num_threads()
         cuts = [counts[-1] * i // threads for i in range(threads + 1)]
-        jobs = [(0, num_items, a, b - a, 1) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
-        side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+        jobs = [(0, num_items, a, b - a, 1, int(WRITE_FIRST_HIT)) for a, b in pairwise(cuts) if b > a]
+        side_by_side(launch, jobs)
 
     used = tree.slots >= 0
     face = torch.full((tree.num_rays,), -1, dtype=torch.int64, device=vertices.device)
@@ -190,12 +190,12 @@ def first_hit(
     return face, depth
 
 
-def load_kernel(name: str, like: Tensor) -> Any:
-    """The kernel for the type of `like`, loaded (compiled on first use, cached on disk) on its device."""
+def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:
+    """The kernel `name` out of `make`, for the type of `like`; compiled on first use, cached on disk."""
     if like.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"vertices must be float32 or float64; got {str(like.dtype).removeprefix('torch.')}")
     _initialize()
-    kernel = getattr(make_kernels(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
+    kernel = getattr(make(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
     kernel.module.load(wp.device_from_torch(like.device))  # before threads use it
     return kernel
 
@@ -224,17 +224,17 @@ def _launch_rows(
         wp.launch(kernel, dim=(items, bands), inputs=inputs, outputs=arrays, device=device_of(vertices))
 
     if vertices.is_cuda:
-        for mode in (WRITE_DEPTH, WRITE_FACE):
-            launch(0, num_items, (0, height), CUDA_BAND, int(mode))
+        for writing in (WRITE_DEPTH, WRITE_FACE):
+            launch(0, num_items, (0, height), CUDA_BAND, int(writing))
         return
-    threads = torch.get_num_threads()
+    threads, mode = torch.get_num_threads(), int(WRITE_FIRST_HIT)
     if face_view is None and num_views >= threads > 1:  # whole views
         cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
-        jobs = [(a, b - a, (0, height), height) for a, b in zip(cuts, cuts[1:], strict=False)]
+        jobs = [(a, b - a, (0, height), height, mode) for a, b in pairwise(cuts)]
     else:  # bands with about as many vertices each
         cuts = _balanced_rows(xy, in_front, height, threads)
-        jobs = [(0, num_items, (a, b), b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
-    side_by_side(lambda job: launch(*job, int(WRITE_FIRST_HIT)), jobs)
+        jobs = [(0, num_items, (a, b), b - a, mode) for a, b in pairwise(cuts) if b > a]
+    side_by_side(launch, jobs)
 
 
 @lru_cache(maxsize=1)
@@ -258,12 +258,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="diffrender")
 
 
-def side_by_side(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
-    """Run `work` on all jobs at once; the first one stays on this thread."""
+def side_by_side(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+    """Call `work` with the arguments of each job, all at once; the first one stays on this thread."""
     if not jobs:
         return
-    pending = [_pool(max(torch.get_num_threads(), 2)).submit(work, job) for job in jobs[1:]]
-    work(jobs[0])
+    pending = [_pool(max(torch.get_num_threads(), 2)).submit(work, *job) for job in jobs[1:]]
+    work(*jobs[0])
     for future in pending:
         future.result()
 
@@ -292,6 +292,10 @@ def _faces(hits: Tensor) -> Tensor:
 def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -> int:
     """Distance between the copies of a vertex; 0 when there is one copy."""
     return 0 if face_view is not None else vertices.shape[0] // num_views
+
+
+def _small_ints(values: Sequence[int], like: Tensor) -> Any:
+    return wp.from_torch(torch.tensor(values, dtype=torch.int32, device=like.device))
 
 
 def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Rays in order: what lets a face find the rays that can meet it.
 
-Rays of linear cameras are sorted by rows. For any other camera a tree of boxes is built over them. The boxes are built from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams
-and poles of panoramas, folds. Rays sit in slots, sorted so that neighbours in the image are neighbours in the tree;
-four slots make a leaf, four nodes make a node of the next level.
+Rays of linear cameras are sorted by rows. For any other camera a tree of boxes is built over them; the boxes are made
+from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams and poles of panoramas,
+folds. Rays sit in slots, sorted so that neighbours in the image are neighbours in the tree; four slots make a leaf,
+four nodes make a node of the next level.
 """
 
 from dataclasses import dataclass

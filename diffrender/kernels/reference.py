@@ -75,9 +75,9 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
     Rays that pass a triangle by more than `MAX_OUTSIDE` of its size get the weights of its nearest part, without a
     gradient: this happens where an almost edge-on face meets the rounding of an edge.
 
-    The weight of a corner is the direction's distance from the plane through the origin and the opposite side, w = d . n
-    (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics: it gets equal weights
-    and no gradient.
+    The weight of a corner is the direction's distance from the plane through the origin and the opposite side,
+    w = d . n (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics: it gets equal
+    weights and no gradient.
     """
     start, end = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
     normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end

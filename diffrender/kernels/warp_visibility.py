@@ -9,44 +9,31 @@ of n decide. The three w of a triangle, normalized, are its barycentrics (Olano 
 the depth is their convex combination of the depths of its corners: no division by a vanishing determinant.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import warp as wp
+
+from .warp_math import OPTIONS, make_math
 
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
 
 
-class Kernels(NamedTuple):
+class VisibilityKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
     rasterize_linear: Any
-    first_hit: Any
     first_hit_linear: Any
-    barycentrics: Any
-    barycentrics_gradient: Any
+    first_hit: Any
 
 
-@lru_cache(maxsize=None)
-def make_kernels(real: Any) -> Kernels:
-    """The kernels for the floating-point type `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2 = wp.types.vector(2, real)
-    vec3 = wp.types.vector(3, real)
-    options = {"fuse_fp": False, "fast_math": False, "enable_backward": False}
+@cache
+def make_visibility_kernels(real: Any) -> VisibilityKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    vec2, vec3, dot3, plane_normal = make_math(real)
     epsilon = wp.constant(real(1.2e-7 if real == wp.float32 else 2.3e-16))
-
-    @wp.func
-    def dot3(a: vec3, b: vec3):
-        return (a[0] * b[0] + a[1] * b[1]) + a[2] * b[2]
-
-    @wp.func
-    def plane_normal(a: vec3, b: vec3):
-        """2 a x b, antisymmetric to the last bit."""
-        s = a + b
-        e = b - a
-        return vec3(s[1] * e[2] - s[2] * e[1], s[2] * e[0] - s[0] * e[2], s[0] * e[1] - s[1] * e[0])
 
     @wp.func
     def side_sign(w: real, n: vec3):
@@ -130,7 +117,7 @@ def make_kernels(real: Any) -> Kernels:
         )
         return narrow(low, high, sign * dot3(step, n), sign * dot3(start, n) + slack)
 
-    @wp.kernel(module="unique", module_options=options)
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def rasterize_linear(
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
@@ -246,7 +233,7 @@ def make_kernels(real: Any) -> Kernels:
         """Bound on the rounding of w written with moments, where the rays do not start in the origin."""
         return real(64.0) * epsilon * wp.length(b - a) * (wp.length(moment) + wp.length(a) + wp.length(b))
 
-    @wp.kernel(module="unique", module_options=options)
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def first_hit(
         vertices: wp.array(dtype=vec3),
         faces: wp.array2d(dtype=wp.int32),
@@ -274,7 +261,7 @@ def make_kernels(real: Any) -> Kernels:
         depths: wp.array(dtype=real),
         hits: wp.array(dtype=wp.int32),
     ):
-        """Face by face down the tree of rays: boxes of directions (and moments) that a face cannot reach are skipped."""
+        """Face by face down the tree of rays: boxes of directions (and moments) a face cannot reach are skipped."""
         item, part = wp.tid()
         num_faces = faces.shape[0]
         copy = int(0)
@@ -378,7 +365,7 @@ def make_kernels(real: Any) -> Kernels:
                     node = (node + 3) // 4
                     level += 1
 
-    @wp.kernel(module="unique", module_options=options)
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def first_hit_linear(
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
@@ -479,112 +466,4 @@ def make_kernels(real: Any) -> Kernels:
                     ray += 1
                     inside = ray < stop
 
-    @wp.func
-    def measured(p: vec3, d: vec3, z_depth: int):
-        """Depth of a point `p` along a ray from the origin with direction `d`."""
-        value = p[2]
-        if z_depth == 0:
-            value = dot3(d, p) / dot3(d, d)
-        return value
-
-    @wp.func
-    def outside_of(b: vec3, margin: real):
-        return wp.min(b) < -margin or wp.max(b) > real(1.0) + margin
-
-    @wp.func
-    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, smallest: real):
-        """Unclamped barycentrics; equal ones for a face seen edge-on."""
-        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
-        total = w[0] + w[1] + w[2]
-        result = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
-        if wp.abs(total) > smallest:
-            result = w / total
-        return result
-
-    @wp.kernel(module="unique", module_options=options)
-    def barycentrics(
-        corners: wp.array2d(dtype=vec3),
-        directions: wp.array(dtype=vec3),
-        z_depth: int,
-        smallest: real,
-        margin: real,
-        first: int,
-        weights: wp.array(dtype=vec3),
-        depths: wp.array(dtype=real),
-        front: wp.array(dtype=wp.uint8),
-    ):
-        """Barycentrics and depth of one ray and face each, from the origin, and whether the face is seen from outside."""
-        i = first + wp.tid()
-        a = corners[i, 0]
-        b = corners[i, 1]
-        c = corners[i, 2]
-        d = directions[i]
-        n0 = plane_normal(b, c)
-        n1 = plane_normal(c, a)
-        n2 = plane_normal(a, b)
-        front[i] = wp.uint8(wp.where(dot3(d, n0) + dot3(d, n1) + dot3(d, n2) < real(0.0), 1, 0))
-        w = raw_weights(d, n0, n1, n2, smallest)
-        if outside_of(w, margin):
-            w = vec3(
-                wp.clamp(w[0], real(0.0), real(1.0)),
-                wp.clamp(w[1], real(0.0), real(1.0)),
-                wp.clamp(w[2], real(0.0), real(1.0)),
-            )
-            w = w / (w[0] + w[1] + w[2])
-        weights[i] = w
-        depths[i] = w[0] * measured(a, d, z_depth) + w[1] * measured(b, d, z_depth) + w[2] * measured(c, d, z_depth)
-
-    @wp.kernel(module="unique", module_options=options)
-    def barycentrics_gradient(
-        corners: wp.array2d(dtype=vec3),
-        directions: wp.array(dtype=vec3),
-        weights: wp.array(dtype=vec3),
-        depths: wp.array(dtype=real),
-        z_depth: int,
-        smallest: real,
-        margin: real,
-        weight_gradient: wp.array(dtype=vec3),
-        depth_gradient: wp.array(dtype=real),
-        first: int,
-        corner_gradient: wp.array2d(dtype=vec3),
-        direction_gradient: wp.array(dtype=vec3),
-    ):
-        """Reverse mode of `barycentrics`: of w_i = 2 d . (v_j x v_k) are dw_i/dv_j = 2 v_k x d, dw_i/dv_k = 2 d x v_j."""
-        i = first + wp.tid()
-        a = corners[i, 0]
-        b = corners[i, 1]
-        c = corners[i, 2]
-        d = directions[i]
-        w = weights[i]
-        gz = depth_gradient[i]
-        n0 = plane_normal(b, c)
-        n1 = plane_normal(c, a)
-        n2 = plane_normal(a, b)
-        total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
-        measure = vec3(real(0.0), real(0.0), real(1.0))
-        gd = vec3(real(0.0), real(0.0), real(0.0))
-        if z_depth == 0:
-            squared = dot3(d, d)
-            measure = d / squared
-            point = w[0] * a + w[1] * b + w[2] * c
-            gd = gz * (point - real(2.0) * depths[i] * d) / squared
-        ga = gz * w[0] * measure
-        gb = gz * w[1] * measure
-        gc = gz * w[2] * measure
-        if wp.abs(total) > smallest and not outside_of(raw_weights(d, n0, n1, n2, smallest), margin):
-            g = weight_gradient[i] + gz * vec3(
-                measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
-            )
-            mean = wp.dot(g, w)
-            h = vec3((g[0] - mean) / total, (g[1] - mean) / total, (g[2] - mean) / total)
-            gd += h[0] * n0 + h[1] * n1 + h[2] * n2
-            two = real(2.0)
-            ga += two * wp.cross(h[2] * b - h[1] * c, d)
-            gb += two * wp.cross(h[0] * c - h[2] * a, d)
-            gc += two * wp.cross(h[1] * a - h[0] * b, d)
-        corner_gradient[i, 0] = ga
-        corner_gradient[i, 1] = gb
-        corner_gradient[i, 2] = gc
-        direction_gradient[i] = gd
-
-    return Kernels(rasterize_linear, first_hit, first_hit_linear, barycentrics, barycentrics_gradient)
+    return VisibilityKernels(rasterize_linear, first_hit_linear, first_hit)

@@ -1,0 +1,131 @@
+"""The Warp kernels of `barycentrics`: one ray and one face each, forward and in reverse mode."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import warp as wp
+
+from .warp_math import OPTIONS, make_math
+
+
+class BarycentricKernels(NamedTuple):
+    """The kernels for one floating-point type."""
+
+    barycentrics: Any
+    barycentrics_gradient: Any
+
+
+@cache
+def make_barycentric_kernels(real: Any) -> BarycentricKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    _, vec3, dot3, plane_normal = make_math(real)
+
+    @wp.func
+    def measured(p: vec3, d: vec3, z_depth: int):
+        """Depth of a point `p` along a ray from the origin with direction `d`."""
+        value = p[2]
+        if z_depth == 0:
+            value = dot3(d, p) / dot3(d, d)
+        return value
+
+    @wp.func
+    def outside_of(b: vec3, margin: real):
+        return wp.min(b) < -margin or wp.max(b) > real(1.0) + margin
+
+    @wp.func
+    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, smallest: real):
+        """Unclamped barycentrics; equal ones for a face seen edge-on."""
+        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
+        total = w[0] + w[1] + w[2]
+        result = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
+        if wp.abs(total) > smallest:
+            result = w / total
+        return result
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def barycentrics(
+        corners: wp.array2d(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        z_depth: int,
+        smallest: real,
+        margin: real,
+        first: int,
+        weights: wp.array(dtype=vec3),
+        depths: wp.array(dtype=real),
+        front: wp.array(dtype=wp.uint8),
+    ):
+        """Barycentrics and depth of a ray from the origin on a face, and whether the face is seen from outside."""
+        i = first + wp.tid()
+        a = corners[i, 0]
+        b = corners[i, 1]
+        c = corners[i, 2]
+        d = directions[i]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        front[i] = wp.uint8(wp.where(dot3(d, n0) + dot3(d, n1) + dot3(d, n2) < real(0.0), 1, 0))
+        w = raw_weights(d, n0, n1, n2, smallest)
+        if outside_of(w, margin):
+            w = vec3(
+                wp.clamp(w[0], real(0.0), real(1.0)),
+                wp.clamp(w[1], real(0.0), real(1.0)),
+                wp.clamp(w[2], real(0.0), real(1.0)),
+            )
+            w = w / (w[0] + w[1] + w[2])
+        weights[i] = w
+        depths[i] = w[0] * measured(a, d, z_depth) + w[1] * measured(b, d, z_depth) + w[2] * measured(c, d, z_depth)
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def barycentrics_gradient(
+        corners: wp.array2d(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        weights: wp.array(dtype=vec3),
+        depths: wp.array(dtype=real),
+        z_depth: int,
+        smallest: real,
+        margin: real,
+        weight_gradient: wp.array(dtype=vec3),
+        depth_gradient: wp.array(dtype=real),
+        first: int,
+        corner_gradient: wp.array2d(dtype=vec3),
+        direction_gradient: wp.array(dtype=vec3),
+    ):
+        """Reverse mode: w_i = 2 d . (v_j x v_k) has dw_i/dv_j = 2 v_k x d and dw_i/dv_k = 2 d x v_j."""
+        i = first + wp.tid()
+        a = corners[i, 0]
+        b = corners[i, 1]
+        c = corners[i, 2]
+        d = directions[i]
+        w = weights[i]
+        gz = depth_gradient[i]
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
+        measure = vec3(real(0.0), real(0.0), real(1.0))
+        gd = vec3(real(0.0), real(0.0), real(0.0))
+        if z_depth == 0:
+            squared = dot3(d, d)
+            measure = d / squared
+            point = w[0] * a + w[1] * b + w[2] * c
+            gd = gz * (point - real(2.0) * depths[i] * d) / squared
+        ga = gz * w[0] * measure
+        gb = gz * w[1] * measure
+        gc = gz * w[2] * measure
+        if wp.abs(total) > smallest and not outside_of(raw_weights(d, n0, n1, n2, smallest), margin):
+            g = weight_gradient[i] + gz * vec3(
+                measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
+            )
+            mean = wp.dot(g, w)
+            h = vec3((g[0] - mean) / total, (g[1] - mean) / total, (g[2] - mean) / total)
+            gd += h[0] * n0 + h[1] * n1 + h[2] * n2
+            two = real(2.0)
+            ga += two * wp.cross(h[2] * b - h[1] * c, d)
+            gb += two * wp.cross(h[0] * c - h[2] * a, d)
+            gc += two * wp.cross(h[1] * a - h[0] * b, d)
+        corner_gradient[i, 0] = ga
+        corner_gradient[i, 1] = gb
+        corner_gradient[i, 2] = gc
+        direction_gradient[i] = gd
+
+    return BarycentricKernels(barycentrics, barycentrics_gradient)

@@ -1,0 +1,38 @@
+"""What the Warp kernels share: types, and arithmetic that is written once so that all of them round alike."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import warp as wp
+
+# Rounding has to be the same in every kernel and in the reference: no fused multiply-adds, no reordering.
+OPTIONS = {"fuse_fp": False, "fast_math": False, "enable_backward": False}
+
+
+class Math(NamedTuple):
+    """Types and functions for one floating-point type."""
+
+    vec2: Any
+    vec3: Any
+    dot3: Any
+    plane_normal: Any
+
+
+@cache
+def make_math(real: Any) -> Math:
+    """Types and functions for `real` (`wp.float32` or `wp.float64`)."""
+    vec2 = wp.types.vector(2, real)
+    vec3 = wp.types.vector(3, real)
+
+    @wp.func
+    def dot3(a: vec3, b: vec3):
+        return (a[0] * b[0] + a[1] * b[1]) + a[2] * b[2]
+
+    @wp.func
+    def plane_normal(a: vec3, b: vec3):
+        """2 a x b, antisymmetric to the last bit."""
+        s = a + b
+        e = b - a
+        return vec3(s[1] * e[2] - s[2] * e[1], s[2] * e[0] - s[0] * e[2], s[0] * e[1] - s[1] * e[0])
+
+    return Math(vec2, vec3, dot3, plane_normal)
