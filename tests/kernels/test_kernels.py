@@ -17,7 +17,6 @@ from diffrender.kernels import (
     scattered_slots,
     sort_rays,
 )
-from diffrender.kernels.warp_kernels import WRITE_DEPTH, WRITE_FACE
 
 FOCAL = 20.0
 SOUPS = ("large", "thin", "tiny", "huge", "degenerate", "across the camera plane", "behind", "around the camera")
@@ -210,7 +209,7 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
         )
 
     def both_modes(work: object, jobs: object) -> None:
-        for mode in (WRITE_DEPTH, WRITE_FACE):
+        for mode in (launch.WRITE_DEPTH, launch.WRITE_FACE):
             with monkeypatch.context() as patch:
                 patch.setattr(launch, "WRITE_FIRST_HIT", mode)
                 for job in jobs:  # type: ignore[attr-defined]
