@@ -109,7 +109,9 @@ def _boxes(values: Tensor, used: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...
     """Boxes of all levels over `values` [B, S, 3] as centers, halves [B, T, 3] and the start of each level."""
     low = torch.where(used.unsqueeze(-1), values, values.new_tensor(torch.inf))
     high = torch.where(used.unsqueeze(-1), values, values.new_tensor(-torch.inf))
-    lows, highs, level_start = [], [], [0]
+    lows: list[Tensor] = []
+    highs: list[Tensor] = []
+    level_start = [0]
     while not lows or low.shape[1] > TOP_NODES:
         low, high = _merge(low, torch.inf).amin(2), _merge(high, -torch.inf).amax(2)
         lows.append(low)
