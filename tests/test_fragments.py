@@ -1,0 +1,172 @@
+"""Fragments against closed forms: where a ray meets a plane, and what an affine function is worth there."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
+from diffrender.fragments import Fragments, fragments_along, interpolate, join_fragments
+from diffrender.kernels import barycentrics
+from diffrender.kernels.reference import barycentrics_reference
+from diffrender.mesh import Mesh
+from diffrender.primitives import sphere
+from diffrender.render import covered
+from diffrender.scene import Scene, pack
+from diffrender.visibility import face_image, pixel_rays
+
+SIZE = (11, 14)
+
+
+def camera_of(kind: str, dtype: torch.dtype = torch.float64, **changes: Tensor) -> Camera:
+    f, k, dist = torch.tensor([14.0, 13.0], dtype=dtype), (0.05, -0.01, 0.0, 0.0), (-0.2, 0.05, 0.002, -0.003)
+    camera: Camera
+    if kind == "pinhole":
+        camera = PinholeCamera(f[0], f[1], 7.3, 5.1, size=SIZE)
+    elif kind == "orthographic":
+        camera = OrthographicCamera(0.3 * f[0], 0.3 * f[1], 7.3, 5.1, size=SIZE)
+    elif kind == "fisheye":
+        camera = FisheyeCamera(f[0], f[1], 7.3, 5.1, k=k, size=SIZE)
+    else:
+        camera = OpenCVCamera(f[0], f[1], 7.3, 5.1, dist=dist, size=SIZE)
+    return camera.replace(R=so3_exp(torch.tensor([0.1, -0.2, 0.3], dtype=dtype)), t=(0.1, 0.2, 3.0), **changes)
+
+
+KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
+
+
+def ball(dtype: torch.dtype = torch.float64) -> Mesh:
+    mesh = sphere(1, dtype=dtype)
+    return Mesh(mesh.vertices, mesh.faces)
+
+
+def look(mesh: Mesh, camera: Camera) -> tuple[Scene, Fragments]:
+    scene = pack(mesh, camera)
+    rays = pixel_rays(scene.camera)
+    return scene, covered(scene, rays, face_image(scene, rays))[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_point_of_a_fragment_lies_on_its_ray_at_its_depth(kind: str, dtype: torch.dtype) -> None:
+    """Barycentrics and depth agree about the point; both stem from sums of a dozen numbers of size 10."""
+    mesh, camera = ball(dtype), camera_of(kind, dtype)
+    _, fragments = look(mesh, camera)
+    assert len(fragments) > 20
+    on_face = interpolate(mesh.vertices, mesh.faces, fragments)
+    tolerance = 200 * torch.finfo(dtype).eps
+    torch.testing.assert_close(camera.unproject(fragments.xy, fragments.depth), on_face, rtol=0, atol=tolerance)
+    xy, depth = camera.project(on_face)
+    torch.testing.assert_close(xy, fragments.xy, rtol=0, atol=14 * tolerance)
+    torch.testing.assert_close(depth, fragments.depth, rtol=0, atol=tolerance)
+    assert (fragments.barycentrics > -tolerance).all()
+    torch.testing.assert_close(fragments.barycentrics.sum(-1), torch.ones_like(depth), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_depth_is_where_the_ray_meets_the_plane(kind: str) -> None:
+    """t = (a - o) . N / d . N, with the world rays of the camera itself."""
+    mesh, camera = ball(), camera_of(kind)
+    _, fragments = look(mesh, camera)
+    origins, directions = camera.rays(fragments.xy)
+    a, b, c = mesh.vertices[mesh.faces[fragments.face_index]].unbind(1)
+    normal = torch.linalg.cross(b - a, c - a)
+    t = ((a - origins) * normal).sum(-1) / (directions * normal).sum(-1)
+    torch.testing.assert_close(fragments.depth, t, rtol=1e-12, atol=0)
+    torch.testing.assert_close(fragments.front, (directions * normal).sum(-1) < 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_linear_functions_are_interpolated_exactly(kind: str) -> None:
+    """An affine function of space, given at the corners, at the point where the ray of the camera meets the face."""
+    mesh, camera = ball(), camera_of(kind)
+    _, fragments = look(mesh, camera)
+    matrix = torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 0.2, -0.7, 0.1], [0.0, 0.4, 0.9, -2.0]], dtype=torch.float64)
+    found = interpolate(mesh.vertices @ matrix + 0.7, mesh.faces, fragments)
+    expected = camera.unproject(fragments.xy, fragments.depth) @ matrix + 0.7
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_to_vertices_attributes_and_camera(kind: str) -> None:
+    mesh = ball()
+    _, fixed = look(mesh, camera_of(kind))
+    chosen = torch.arange(0, len(fixed), 7)
+    view, xy, face = fixed.view[chosen], fixed.xy[chosen], fixed.face_index[chosen]
+    camera = camera_of(kind)
+
+    def evaluate(vertices: Tensor, attribute: Tensor, turn: Tensor, t: Tensor, fx: Tensor) -> tuple[Tensor, Tensor]:
+        moved = camera.replace(R=so3_exp(turn), t=t, fx=fx)
+        scene = pack(mesh.replace(vertices=vertices), moved)
+        fragments = fragments_along(scene, view, xy, face, *scene.rays_at(view, xy))
+        return interpolate(attribute, mesh.faces, fragments), fragments.depth
+
+    generator = torch.Generator().manual_seed(0)
+    inputs = (
+        mesh.vertices,
+        torch.rand(mesh.num_vertices, 2, generator=generator, dtype=torch.float64),
+        torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64),
+        camera.t,
+        getattr(camera, "fx"),  # noqa: B009
+    )
+    # Rotations of points far from the eye: checked in the fast mode, which tries random directions.
+    assert torch.autograd.gradcheck(evaluate, [x.clone().requires_grad_() for x in inputs], fast_mode=True)
+
+
+def random_hits(dtype: torch.dtype, count: int = 200) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(count, 3, 3, generator=generator, dtype=torch.float64) + torch.tensor([-0.5, -0.5, 2.0])
+    weights = torch.rand(count, 3, 1, generator=generator, dtype=torch.float64)
+    directions = (corners * weights / weights.sum(1, keepdim=True)).sum(1)
+    return corners.to(dtype), (directions / directions[:, 2:]).to(dtype)
+
+
+@pytest.mark.parametrize("z_depth", [True, False])
+def test_fused_kernel_is_the_reference(z_depth: bool) -> None:
+    """In float64 to rounding, forward and backward, times the worst condition of these faces (about 1e4)."""
+    corners, directions = random_hits(torch.float64)
+    corners[::10, 2] = corners[::10, 1]  # no area
+    directions[5::10] += 3.0  # far outside of the face
+    generator = torch.Generator().manual_seed(1)
+    upstream = [torch.rand(200, 3, generator=generator).double(), torch.rand(200, generator=generator).double()]
+    results = []
+    for function in (barycentrics, barycentrics_reference):
+        inputs = [corners.clone().requires_grad_(), directions.clone().requires_grad_()]
+        outputs = function(*inputs, z_depth)[:2]
+        results.append((*outputs, *torch.autograd.grad(outputs, inputs, upstream)))
+    for found, expected in zip(*results, strict=True):
+        assert torch.isfinite(found).all()
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("z_depth", [True, False])
+def test_gradcheck_and_second_derivatives_of_barycentrics(z_depth: bool) -> None:
+    inputs = [x[:8].clone().requires_grad_() for x in random_hits(torch.float64)]
+    assert torch.autograd.gradcheck(lambda c, d: barycentrics(c, d, z_depth)[:2], inputs)
+    assert torch.autograd.gradgradcheck(lambda c, d: barycentrics(c, d, z_depth)[:2], inputs, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_coverage_has_channels_and_zero_gradients(kind: str) -> None:
+    mesh = ball()
+    vertices = (mesh.vertices + torch.tensor([0.0, 0.0, -9.0])).requires_grad_()
+    colors = torch.rand(mesh.num_vertices, 5, dtype=torch.float64, requires_grad=True)
+    _, fragments = look(mesh.replace(vertices=vertices), camera_of(kind).replace(R=torch.eye(3).double(), t=(0, 0, 0)))
+    assert len(fragments) == 0
+    values = interpolate(colors, mesh.faces, fragments)
+    assert values.shape == (0, 5)
+    for gradient in torch.autograd.grad(values.sum() + fragments.depth.sum(), [vertices, colors]):
+        assert (gradient == 0).all()
+
+
+def test_join_keeps_the_order() -> None:
+    _, fragments = look(ball(), camera_of("pinhole"))
+    twice = join_fragments([fragments, fragments])
+    assert len(twice) == 2 * len(fragments)
+    torch.testing.assert_close(twice.barycentrics[len(fragments) :], fragments.barycentrics, rtol=0, atol=0)
+
+
+def test_attribute_of_wrong_shape_is_named() -> None:
+    mesh = ball()
+    _, fragments = look(mesh, camera_of("pinhole"))
+    with pytest.raises(ValueError, match=r"attribute must have shape \(V, C\), a row per vertex; got \(42,\) float64"):
+        interpolate(mesh.vertices[:, 0], mesh.faces, fragments)
