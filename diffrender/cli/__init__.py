@@ -20,21 +20,30 @@ BAD_INPUT, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130  # 130 is 128 + SIGINT, as sh
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (those of the process if None) and return the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `diffrender --help | head -1` is no error; nothing more can be said on stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
     try:
         with _warnings_in_one_line():
             options = make_parser().parse_args(arguments)
+            if options.command is None:
+                raise UsageError("name a command: render, fit or info (see diffrender --help)")
             options.arguments = arguments
             importlib.import_module(f".{options.command}", __name__).run(options)
-            sys.stdout.flush()
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except KeyboardInterrupt as interrupt:
         _say(str(interrupt) or "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # `diffrender info mesh.glb | head -1` is no error; nothing more can be said on stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
     return 0
@@ -73,4 +82,5 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.simplefilter("default", UserWarning)
         yield

@@ -18,15 +18,17 @@ from .parser import CAMERAS
 DEFAULT_SIZE = (480, 640)
 DEFAULT_FOV = {"pinhole": 35.0, "opencv": 35.0, "fisheye": 120.0}
 LARGEST_FOV = {"pinhole": 179.0, "opencv": 179.0, "fisheye": 360.0}
-# Three-quarter view: to the right of the front, and above it.
-AZIMUTH, ELEVATION = math.radians(35.0), math.radians(20.0)
 MARGIN = 0.06  # of the shorter side of the image, left free around the model
-# The camera stays outside of the model's sphere, and no field of view that is allowed needs to go farther away.
-NEAREST, FARTHEST = 1.05, 1e4  # radii of the sphere
+# The camera stays before the foremost point of the model, by a quarter of that point's distance from the middle, and no
+# view angle that is allowed needs it to be farther away than that many radii.
+BEFORE, FARTHEST = 1.25, 1e4
+FEW_POINTS, PER_SEGMENT = 40, 8
+BISECTIONS = 16  # of the logarithm of the distance, over a range of 10: to 0.02 %
+CENTERINGS = 3  # each leaves a fraction of the offset, which perspective makes: a percent of the image after these
 
-_MODELS: dict[str, tuple[Callable[..., Camera], str | None]] = {
-    "pinhole": (PinholeCamera, None),
-    "orthographic": (OrthographicCamera, None),
+_MODELS: dict[str, tuple[Callable[..., Camera], str]] = {  # and the name of the distortion, where there is one
+    "pinhole": (PinholeCamera, ""),
+    "orthographic": (OrthographicCamera, ""),
     "fisheye": (FisheyeCamera, "k"),
     "opencv": (OpenCVCamera, "dist"),
 }
@@ -48,13 +50,15 @@ def turntable_cameras(options: argparse.Namespace, mesh: Mesh, num_views: int) -
     turned = ((points - target) @ turns.mT + target).reshape(-1, 3)
 
     lens, posed = choose_lens(options)
+    center = options.target is None
     if options.eye is not None:
         R, t = look_at(points.new_tensor(options.eye), target, up)
-        lens = lens.replace(R=R, t=t)
-    elif not posed:
-        lens = step_back(lens, turned, target, up)
+        lens, posed = lens.replace(R=R, t=t), True
+    if not posed:
+        direction = view_direction(options.azimuth, options.elevation, up)
+        lens = step_back(lens, turned, target, up, direction, center=center)
     if options.camera == "orthographic":
-        lens = fit_scale(lens, turned)
+        lens = fit_scale(lens, turned, center=center)
     return lens.replace(R=lens.R @ turns, t=lens.t + (target - target @ turns.mT) @ lens.R.mT)
 
 
@@ -67,7 +71,7 @@ def choose_lens(options: argparse.Namespace) -> tuple[Camera, bool]:
         return camera if options.size is None else camera.resize(options.size), posed
     height, width = options.size or DEFAULT_SIZE
     make, lens_name = _MODELS[options.camera]
-    if options.dist is not None and lens_name is None:
+    if options.dist is not None and not lens_name:
         raise ValueError(f"--dist belongs to the cameras opencv and fisheye; {options.camera} has no distortion")
     if options.dist is not None and lens_name == "k" and len(options.dist) != 4:
         raise ValueError(f"--dist must hold the fisheye's 4 coefficients k1,k2,k3,k4; got {len(options.dist)}")
@@ -116,6 +120,9 @@ def _camera_from(entries: dict[str, Any]) -> tuple[Camera, bool]:
     missing = [name for name in ("width", "height", "fx") if name not in entries]
     if missing:
         raise ValueError(f"no {', '.join(repr(name) for name in missing)}")
+    for name in ("width", "height"):
+        if not isinstance(entries[name], int) or isinstance(entries[name], bool) or entries[name] < 1:
+            raise ValueError(f"{name!r} must be a whole number of pixels above 0; got {entries[name]!r}")
     if ("R" in entries) != ("t" in entries):
         raise ValueError("'R' and 't' belong together: give both, or none")
     rest = {name: entries[name] for name in (lens_name, "R", "t") if name in entries}
@@ -125,12 +132,17 @@ def _camera_from(entries: dict[str, Any]) -> tuple[Camera, bool]:
 
 
 def extreme_points(mesh: Mesh) -> Tensor:
-    """[P, 3] the used vertices farthest in each of 642 directions: few points that bound what is seen of the mesh."""
+    """[P, 3] few points that bound what is seen of the mesh: the vertices farthest in each of 642 directions.
+
+    Where these are so few that their edges, bent by a lens, may reach beyond them, points between them as well.
+    """
     used = mesh.vertices.index_select(0, mesh.faces.reshape(-1).unique())
-    if len(used) == 0:
-        return torch.zeros(1, 3)
     directions = sphere(3).vertices.to(used)
-    return used.index_select(0, (used @ directions.mT).argmax(0).unique())
+    points = used[(used @ directions.mT).argmax(0).unique()]
+    if len(points) > FEW_POINTS:
+        return points
+    share = torch.linspace(0, 1, PER_SEGMENT + 1)[:, None, None, None].to(points)
+    return torch.lerp(points[:, None], points[None], share).reshape(-1, 3)
 
 
 def middle(points: Tensor) -> Tensor:
@@ -138,38 +150,58 @@ def middle(points: Tensor) -> Tensor:
     return (points.amin(0) + points.amax(0)) / 2
 
 
-def step_back(lens: Camera, points: Tensor, target: Tensor, up: Tensor) -> Camera:
-    """The camera in three-quarter view of `target`, as near as it can be to see all `points` [P, 3]."""
-    radius = float(torch.linalg.vector_norm(points - target, dim=-1).max()) or 1.0  # a mesh that is one point
-    direction = three_quarter(up)
+def step_back(lens: Camera, points: Tensor, target: Tensor, up: Tensor, direction: Tensor, *, center: bool) -> Camera:
+    """The camera in `direction` from `target`, as near as it can be to see all `points` [P, 3].
+
+    It looks at the target or, with `center`, so that the box around the points is in the middle of the image.
+    """
+    around = points - target
+    radius = float(torch.linalg.vector_norm(around, dim=-1).max()) or 1.0  # a mesh that is one point
+    nearest = BEFORE * max(float((around @ direction).max()), 0.1 * radius)  # flat ones have no depth to step before
+    aim = target
 
     def placed(distance: float) -> Camera:
-        R, t = look_at(target + distance * radius * direction, target, up)
+        R, t = look_at(target + distance * direction, aim, up)
         return lens.replace(R=R, t=t)
 
-    near, far = math.log(NEAREST), math.log(FARTHEST)
-    if not sees(placed(FARTHEST), points):
+    if isinstance(lens, OrthographicCamera):
+        return placed(2 * radius)
+    camera = _nearest(placed, nearest, FARTHEST * radius, points)
+    for _ in range(CENTERINGS if center else 0):
+        xy, _ = camera.project(points)
+        _, depth = camera.project(aim)
+        aim = camera.unproject((xy.amin(0) + xy.amax(0)) / 2, depth)
+        camera = _nearest(placed, nearest, FARTHEST * radius, points)
+    return camera
+
+
+def _nearest(placed: Callable[[float], Camera], near: float, far: float, points: Tensor) -> Camera:
+    """The camera `placed(distance)` that sees all points, at the smallest distance between `near` and `far`."""
+    if not sees(placed(far), points):
         raise ValueError(
-            "--camera does not see what is straight ahead, so the model cannot be framed: give its pose (R, t) in the "
-            "camera file, or --eye"
+            "--camera sees the whole model from no distance, so it cannot be framed: give the camera's pose, R and t "
+            "in the camera file or --eye and --target"
         )
-    for _ in range(24):  # the bracket's logarithm spans 9: its end is 1e-6 wide
-        half = (near + far) / 2
-        near, far = (near, half) if sees(placed(math.exp(half)), points) else (half, far)
-    return placed(math.exp(far))
+    for _ in range(BISECTIONS):
+        half = math.sqrt(near * far)
+        near, far = (near, half) if sees(placed(half), points) else (half, far)
+    return placed(far)
 
 
-def three_quarter(up: Tensor) -> Tensor:
-    """[3] unit vector from the model to the camera.
+def view_direction(azimuth: float, elevation: float, up: Tensor) -> Tensor:
+    """[3] unit vector from the model to the camera: `azimuth` degrees to the right of its front, `elevation` above it.
 
     The front is +z where y is up (glTF's convention), and -y where z is up (Blender's).
     """
+    if not -90 < elevation < 90:
+        raise ValueError(f"--elevation must lie between -90 and 90 degrees; got {elevation:g}")
+    around, above = math.radians(azimuth), math.radians(elevation)
     front = up.new_tensor([0.0, -1.0, 0.0] if abs(float(up[2])) > abs(float(up[1])) else [0.0, 0.0, 1.0])
     right = torch.linalg.cross(up, front)
     right = right / torch.linalg.vector_norm(right)
     front = torch.linalg.cross(right, up)
-    level = math.cos(AZIMUTH) * front + math.sin(AZIMUTH) * right
-    return math.cos(ELEVATION) * level + math.sin(ELEVATION) * up
+    level = math.cos(around) * front + math.sin(around) * right
+    return math.cos(above) * level + math.sin(above) * up
 
 
 def sees(camera: Camera, points: Tensor) -> bool:
@@ -180,12 +212,13 @@ def sees(camera: Camera, points: Tensor) -> bool:
     return bool((inside.all(-1) & camera.valid(camera.world_to_camera(points))).all())
 
 
-def fit_scale(camera: Camera, points: Tensor) -> Camera:
-    """An orthographic camera of scale 1 with the scale at which all points [P, 3] just fit."""
+def fit_scale(camera: Camera, points: Tensor, *, center: bool) -> Camera:
+    """An orthographic camera of scale 1 with the scale at which all points [P, 3] just fit, and perhaps centred."""
     half = points.new_tensor([camera.width / 2, camera.height / 2])
-    xy, _ = camera.project(points)
-    reach = (xy - half).abs().amax(0)  # units of length
-    free = half - MARGIN * min(camera.size)
-    scale = float((free / reach).min())
+    xy, _ = camera.project(points)  # units of length, from the middle of the image
+    xy = xy - half
+    shift = (xy.amin(0) + xy.amax(0)) / 2 if center else torch.zeros_like(half)
+    scale = float(((half - MARGIN * min(camera.size)) / (xy - shift).abs().amax(0)).min())
     scale = scale if math.isfinite(scale) else 1.0  # a mesh that is one point
-    return camera.replace(fx=scale, fy=scale)
+    cx, cy = half - scale * shift
+    return camera.replace(fx=scale, fy=scale, cx=cx, cy=cy)

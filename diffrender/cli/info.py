@@ -86,8 +86,12 @@ def bounds_rows(bounds: Tensor) -> Rows:
 
 
 def vector(values: Sequence[float]) -> str:
-    """Numbers in parentheses, as many digits as one wants to read."""
-    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"
+    """Numbers in parentheses, as many digits as one wants to read.
+
+    >>> vector([-0.0, 1 / 3])
+    '(0, 0.33333)'
+    """
+    return "(" + ", ".join(f"{value + 0.0:.5g}" for value in values) + ")"
 
 
 def material_text(material: Material, num_faces: int) -> str:

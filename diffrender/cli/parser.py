@@ -30,14 +30,15 @@ exit status: 0 done; 2 something in the command or the files is wrong (one line 
 
 _RENDER_DESCRIPTION = """\
 Render a mesh file (.glb .gltf .obj .ply .stl) to a picture, and with --turntable to an animation. Without
-options the camera sees the whole model from a little right of the front and from above, under soft light with a
-key light from above left. Lengths are in the model's units, angles in degrees, sizes in pixels."""
+options the camera sees the whole model from right of the front (+z; -y if z is up) and a little above, under soft
+light with a key light from above left. Lengths are in the model's units, angles in degrees, sizes in pixels."""
 
 _RENDER_EPILOG = """\
 examples:
   diffrender render cow.glb -o cow.png
   diffrender render helmet.glb -o helmet.png --size 1024x1024 --background transparent
   diffrender render cow.glb -o wide.png --camera fisheye --fov 150 --background 0.1,0.1,0.2
+  diffrender render cow.glb -o back.png --azimuth 180 --elevation 10
   diffrender render cow.glb -o side.png --eye 3,0.5,0 --target 0,0,0 --fov 40
   diffrender render scan.ply -o scan.png --up 0,0,1 --camera orthographic
   diffrender render cow.glb --turntable cow.gif --frames 60 --size 320x240
@@ -98,7 +99,7 @@ def make_parser() -> Parser:
     """The parser of the whole command line."""
     parser = Parser(prog="diffrender", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"diffrender {metadata.version('diffrender')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_render(commands)
     _add_fit(commands)
     _add_info(commands)
@@ -128,7 +129,13 @@ def _add_render(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="lens distortion: opencv's k1,k2,p1,p2,... or fisheye's k1,..,k4",
     )
     camera.add_argument(
-        "--eye", metavar="X,Y,Z", type=numbers(3), help="where the camera is (default: sees everything)"
+        "--azimuth", metavar="DEG", type=number, default=35.0, help="seen from so far right of the front (default 35)"
+    )
+    camera.add_argument(
+        "--elevation", metavar="DEG", type=number, default=20.0, help="and from so far above (default 20)"
+    )
+    camera.add_argument(
+        "--eye", metavar="X,Y,Z", type=numbers(3), help="where the camera is (default: frames the model)"
     )
     camera.add_argument("--target", metavar="X,Y,Z", type=numbers(3), help="what it looks at (default: the middle)")
     camera.add_argument("--up", metavar="X,Y,Z", type=numbers(3), default=(0.0, 1.0, 0.0), help="(default 0,1,0)")

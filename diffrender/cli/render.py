@@ -23,9 +23,9 @@ FPS = 20.0
 
 # What shines where, in the camera's frame (x right, y down, z forward): lights stay with the camera while the model
 # turns. A white surface that faces the key light is just below white.
-AMBIENT = 0.42
-KEY = ((0.5, 0.65, 0.75), 0.5)
-FILL = ((-0.8, 0.1, 0.6), 0.12)
+AMBIENT = 0.3
+KEY = ((0.5, 0.65, 0.75), 0.65)
+FILL = ((-0.8, 0.1, 0.6), 0.1)
 
 
 def run(options: argparse.Namespace) -> None:
