@@ -23,6 +23,7 @@ import diffrender.cli.info
 import diffrender.cli.outputs
 import diffrender.cli.render
 from diffrender.cli import main, parser
+from diffrender.fit import FitResult, FitSettings
 
 RED = torch.tensor([1.0, 0.0, 0.0])
 SMALL = ["--size", "96x64"]
@@ -584,11 +585,11 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Calls of `fit`, which writes a file and is done."""
     calls: list[dict[str, Any]] = []
 
-    def fit(images: Any, out: Path, settings: Any, **options: Any) -> dr.fit.FitResult:
+    def fit(images: Any, out: Path, settings: Any, **options: Any) -> FitResult:
         calls.append({"images": images, "settings": settings, **options})
         out.mkdir(exist_ok=True)
         (out / "mesh.glb").write_bytes(b"")
-        return dr.fit.FitResult(dr.sphere(1), {}, (out / "mesh.glb",), notes=("no plot: matplotlib is missing",))
+        return FitResult(dr.sphere(1), {}, (out / "mesh.glb",), notes=("no plot: matplotlib is missing",))
 
     monkeypatch.setattr(diffrender.cli.fit, "fit", fit)
     return calls
@@ -603,7 +604,7 @@ def test_fit_passes_the_options_on_and_names_the_files(
     (call,) = fits
     assert call["images"].names == ("view0.png", "view1.png", "view3.png")
     assert call["images"].held_out == (False, True, False)
-    wanted = dr.fit.FitSettings(steps=7, mesh_cells=33, start="sphere", seed=5)
+    wanted = FitSettings(steps=7, mesh_cells=33, start="sphere", seed=5)
     assert (call["settings"], call["resume"], call["overwrite"]) == (wanted, False, True)
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1] == f"wrote {out / 'mesh.glb'}"
@@ -613,7 +614,7 @@ def test_fit_passes_the_options_on_and_names_the_files(
 
 def test_fit_without_options_has_the_default_settings(fits: list[dict[str, Any]], views: Path, tmp_path: Path) -> None:
     assert main(["fit", str(views), "-o", str(tmp_path / "out")]) == 0
-    assert fits[0]["settings"] == dr.fit.FitSettings()
+    assert fits[0]["settings"] == FitSettings()
     assert len(fits[0]["images"]) == 4
     assert (fits[0]["resume"], fits[0]["overwrite"]) == (False, False)
 
