@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from diffrender.cameras.inverse import invert
+from diffrender.cameras.spread import spread
 from diffrender.checks import check_finite, check_tensor, shape_of
 
 Parameter: TypeAlias = float | Tensor | Sequence[float | Tensor]
@@ -200,7 +201,7 @@ class Camera(abc.ABC):
     def local_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Like `project`, of points in the camera frame."""
         points = self._in_batch("points", points, 3)
-        xy = self._handed_over().to_pixels(points)
+        xy = self._handed_over(points.shape[:-1]).to_pixels(points)
         return self._map(xy), self.depth_of(points)
 
     def local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +217,7 @@ class Camera(abc.ABC):
     def valid(self, points: Tensor) -> Tensor:
         """Camera-frame points [..., 3] -> mask [...]: `project` and `rays` are inverse to each other there."""
         points = self._in_batch("points", points, 3)
-        camera = self._handed_over()
+        camera = self._handed_over(points.shape[:-1])
         return torch.isfinite(camera.to_pixels(points)).all(-1) & camera.in_domain(points)
 
     def world_to_camera(self, points: Tensor) -> Tensor:
@@ -367,16 +368,20 @@ class Camera(abc.ABC):
             setattr(camera, name, value)
         return camera
 
-    def _handed_over(self) -> Self:
-        """The camera that the author's methods see.
+    def _handed_over(self, points: torch.Size) -> Self:
+        """The camera that the author's methods see, to be used with points or pixels of the leading shape `points`.
 
         Its parameters broadcast against points [*batch, N, 3], and it was neither cropped nor resized.
         """
         camera = copy.copy(self)
         camera.size, camera._pixel_scale, camera._pixel_offset = self._own_size, (1.0, 1.0), (0.0, 0.0)
-        if not self.batch_shape:
-            return camera
-        return camera._with({name: getattr(self, name).unsqueeze(len(self.batch_shape)) for name in self._names})
+        dims = len(self.batch_shape)
+        handed = {}
+        for name in self._names:
+            value = getattr(self, name)
+            trailing = value.ndim - dims
+            handed[name] = spread(value.unsqueeze(dims) if dims else value, points, trailing)
+        return camera._with(handed)
 
     def _per_point(self, vector: Tensor) -> Tensor:
         """[*batch, 3] -> the shape that broadcasts against points."""
@@ -411,7 +416,8 @@ class Camera(abc.ABC):
         linear = self.linear_rays()
         if linear is not None:
             return *linear.at(xy), seen
-        directions = self._handed_over().from_pixels(self._unmap(xy))
+        closed = type(self).from_pixels is not Camera.from_pixels  # the search tries other points than those of `xy`
+        directions = self._handed_over(xy.shape[:-1] if closed else torch.Size()).from_pixels(self._unmap(xy))
         seen = seen & torch.isfinite(directions.detach()).all(-1)
         directions = torch.where(seen[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
         return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None], seen
