@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .boundary import Boundary, boundary
 from .cameras import Camera
-from .checks import shape_of
+from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, fragments_along, interpolate, join_fragments
 from .mesh import Mesh
 from .scene import Scene, pack
@@ -149,8 +149,8 @@ def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, col
     value = torch.as_tensor(background, dtype=colors.dtype, device=colors.device)
     shape = (*scene.batch_shape, scene.camera.height // samples, scene.camera.width // samples, colors.shape[-1])
     try:
-        fits = torch.broadcast_shapes(value.shape, shape) == shape
-    except RuntimeError:
+        fits = broadcast_shapes(value.shape, shape) == shape
+    except ValueError:
         fits = False
     if not fits:
         raise ValueError(

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_tensor, shape_of
+from .checks import broadcast_shapes, check_tensor, shape_of
 
 Mode = Literal["nearest", "bilinear", "bicubic"]
 Padding = Literal["zeros", "clamp", "reflect", "wrap"]
@@ -169,7 +169,7 @@ _PADDINGS = {"zeros": _clamp, "clamp": _clamp, "reflect": _reflect, "wrap": _wra
 def _sample(image: Tensor, xy: Tensor, kernel: _Filter, padding: Padding) -> Tensor:
     *batch, height, width, channels = image.shape
     dtype = torch.promote_types(image.dtype, xy.dtype)
-    shape = torch.broadcast_shapes(tuple(batch), xy.shape[: len(batch)]) + xy.shape[len(batch) : -1]
+    shape = broadcast_shapes(tuple(batch), xy.shape[: len(batch)]) + xy.shape[len(batch) : -1]
 
     x, y = xy.to(dtype).expand(*shape, 2).reshape(-1, 2).unbind(-1)  # [N] each
     x, y = _bring_into_range(x, y, width, height, padding)
@@ -327,9 +327,9 @@ def _check_batch(image: Tensor, xy: Tensor) -> None:
     batch = tuple(image.shape[:-3])
     try:
         if xy.ndim <= len(batch):
-            raise RuntimeError("too few dimensions")
-        torch.broadcast_shapes(batch, xy.shape[: len(batch)])
-    except RuntimeError:
+            raise ValueError("too few dimensions")
+        broadcast_shapes(batch, xy.shape[: len(batch)])
+    except ValueError:
         raise ValueError(
             f"xy must begin with the batch {batch} of image {shape_of(image)}; got {shape_of(xy)}:"
             " one point set for all images needs leading ones, xy[None]"

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from diffrender.cameras.inverse import invert
 from diffrender.cameras.spread import spread
-from diffrender.checks import check_finite, check_tensor, shape_of
+from diffrender.checks import broadcast_shapes, check_finite, check_tensor, shape_of
 
 Parameter: TypeAlias = float | Tensor | Sequence[float | Tensor]
 
@@ -350,8 +350,8 @@ class Camera(abc.ABC):
         tensors = {name: value.to(device=device, dtype=dtype) for name, value in tensors.items()}
         shapes = {name: value.shape[: value.ndim - self._trailing(name)] for name, value in tensors.items()}
         try:
-            batch = torch.broadcast_shapes(*shapes.values())
-        except RuntimeError:
+            batch = broadcast_shapes(*shapes.values())
+        except ValueError:
             listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items())
             raise ValueError(f"the parameters' batch dimensions do not broadcast: {listed}") from None
         for name, value in tensors.items():
@@ -397,8 +397,8 @@ class Camera(abc.ABC):
         if value.ndim < 2:
             raise ValueError(f"{name} must have shape {rule}; got {shape_of(value)}: add a dimension, {name}[None]")
         try:
-            shape = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
-        except RuntimeError:
+            shape = broadcast_shapes(value.shape[:-2], self.batch_shape)
+        except ValueError:
             raise ValueError(
                 f"{name} must have shape {rule}; got {shape_of(value)}: "
                 f"the second last dimension counts points, flatten it, {name}.reshape(-1, {last})"

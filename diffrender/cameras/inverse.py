@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from diffrender.checks import broadcast_shapes
+
 if TYPE_CHECKING:
     from diffrender.cameras.base import Camera
 
@@ -193,7 +195,7 @@ def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
 
 def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Per pixel: the sign of the projection's Jacobian, and the index of the direction to start from."""
-    batch = torch.broadcast_shapes((), *(_batch_of(camera, name) for name in camera._names))
+    batch = broadcast_shapes((), *(_batch_of(camera, name) for name in camera._names))
     value, jacobian = _value_and_differences(camera, directions.expand(*batch, -1, 3), _tangents(directions))
     sign = _det(jacobian).nan_to_num(nan=0.0).sign()
     usable = torch.isfinite(value).all(-1)
