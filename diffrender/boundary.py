@@ -142,7 +142,8 @@ def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Edges:
     """Edges with faces on one side only, as seen from the camera, and edges whose two sides may differ in colour."""
     topology = scene.mesh.topology
     view, face = _drawn_faces(scene)
-    sign = _turning(scene, view, face).reshape(-1, scene.mesh.num_faces)  # [B or 1, F] sign of a . (b x c)
+    copies = scene.num_views if scene.face_view is None else 1
+    sign = _turning(scene, view, face).reshape(copies, scene.mesh.num_faces)  # [B or 1, F] sign of a . (b x c)
     direction = torch.where(topology.forward, 1, -1).to(torch.int8)
     side = sign[:, topology.edge_halfedges // 3] * direction  # [B or 1, H] +1: on the left of the edge
     exists = torch.ones_like(side, dtype=torch.bool)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .cameras import Camera, LinearRays
 from .mesh import Mesh, join
+from .topology import Topology
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,8 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if not camera.batch_shape:
         flat = flat[torch.zeros(len(meshes), dtype=torch.int64, device=device)]
     joined = join(meshes)
+    if len(meshes) > 1:  # a mesh of its own in each view: what touches in space is not welded
+        vars(joined)["topology"] = Topology.join([m.topology for m in meshes])
 
     def view_of(counts: list[int]) -> Tensor:
         return torch.repeat_interleave(

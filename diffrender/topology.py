@@ -5,6 +5,7 @@ no border of the surface. Half-edge `3 * f + i` is the side of face `f` opposite
 corner `i + 1` to corner `i + 2`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -87,6 +88,34 @@ class Topology:
             edge_halfedges=halfedges,
             forward=forward,
             seam=seam,
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Topology"]) -> "Topology":
+        """Topology of meshes one after the other that have nothing to do with each other: nothing is welded anew."""
+        vertex, edge, halfedge = (
+            [sum(sizes[:i]) for i in range(len(sizes))]
+            for sizes in (
+                [len(p.weld) for p in parts],
+                [p.num_edges for p in parts],
+                [3 * len(p.face_edges) for p in parts],
+            )
+        )
+        ends = [p.edge_start[:-1] for p in parts]
+        sides = [sum(len(p.edge_halfedges) for p in parts[:i]) for i in range(len(parts) + 1)]
+        return cls(
+            weld=torch.cat([p.weld + v for p, v in zip(parts, vertex, strict=True)]),
+            edges=torch.cat([p.edges + v for p, v in zip(parts, vertex, strict=True)]),
+            edge_count=torch.cat([p.edge_count for p in parts]),
+            face_edges=torch.cat(
+                [torch.where(p.face_edges < 0, -1, p.face_edges + e) for p, e in zip(parts, edge, strict=True)]
+            ),
+            edge_start=torch.cat(
+                [*(e + s for e, s in zip(ends, sides, strict=False)), ends[0].new_tensor([sides[-1]])]
+            ),
+            edge_halfedges=torch.cat([p.edge_halfedges + h for p, h in zip(parts, halfedge, strict=True)]),
+            forward=torch.cat([p.forward for p in parts]),
+            seam=torch.cat([p.seam for p in parts]),
         )
 
     def to(self, device: torch.device | str) -> "Topology":

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,3 +92,14 @@ def test_nothing_at_all() -> None:
     assert topology.num_edges == 0
     assert topology.edge_start.tolist() == [0]
     check(topology, torch.zeros(0, 3, dtype=torch.int64))
+
+
+def test_joined_topologies_stay_apart() -> None:
+    """Like one of meshes that touch nowhere."""
+    parts = [sphere(1), cube(), torus(4, 3)]
+    faces = torch.cat([m.faces + sum(p.num_vertices for p in parts[:i]) for i, m in enumerate(parts)])
+    uv_faces = torch.cat([m.uv_faces + sum(len(p.uvs) for p in parts[:i]) for i, m in enumerate(parts)])
+    apart = Topology.build(faces, torch.cat([m.vertices + 10 * i for i, m in enumerate(parts)]), uv_faces)
+    joined = Topology.join([m.topology for m in parts])
+    for field in fields(Topology):
+        torch.testing.assert_close(getattr(joined, field.name), getattr(apart, field.name), rtol=0, atol=0)

@@ -142,7 +142,7 @@ def first_hit(
     depths, hits = _outputs((num_views, num_slots), vertices)
     num_items = faces.shape[0] * (num_views if face_view is None else 1)
     skip = torch.where(tree.slots >= 0, -1, -2)
-    if skip_edge is not None:
+    if skip_edge is not None and len(skip_edge):
         skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
     central = tree.origins is None
     counts = [b - a for a, b in pairwise(tree.level_start)]

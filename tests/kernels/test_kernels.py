@@ -109,7 +109,7 @@ def test_fast_path_is_the_reference(kind: str, dtype: torch.dtype, central: bool
             expected, _ = first_hit_reference(
                 vertices[faces], None if central else origins, directions, z_depth=True, cull=cull
             )
-            torch.testing.assert_close(face.reshape(-1), expected, rtol=0, atol=0)
+            torch.testing.assert_close(face.reshape(-1).long(), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -149,7 +149,7 @@ def test_fast_path_is_the_tree(kind: str, dtype: torch.dtype, central: bool) -> 
     slots = image_slots(*size, 1, torch.device("cpu"))
     tree = build_ray_tree(None if central else origins, directions, slots)
     face, _ = first_hit(vertices, faces, None, tree, z_depth=True)
-    torch.testing.assert_close(fast.reshape(-1), face, rtol=0, atol=0)
+    torch.testing.assert_close(fast.reshape(-1).long(), face, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -226,6 +226,12 @@ def test_no_rays_and_no_faces_are_fine() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     tree = build_ray_tree(None, torch.zeros(0, 3, dtype=torch.float64), scattered_slots(none, torch.zeros(0, 2), 1))
     face, depth = first_hit(vertices, faces, None, tree, z_depth=False)
+    assert face.shape == depth.shape == (0,)
+    face, depth = first_hit(vertices, faces, None, tree, z_depth=False, face_edges=faces, skip_edge=none)
+    assert face.shape == depth.shape == (0,)
+    rows = sort_rays(none, torch.zeros(0, 2).double(), None, torch.zeros(0, 3).double(), 1, 5)
+    pixels = projected(vertices, (5, 5), True)
+    face, depth = first_hit_linear(vertices, *pixels, faces, None, rows, face_edges=faces, skip_edge=none)
     assert face.shape == depth.shape == (0,)
     tree = build_ray_tree(None, vertices, scattered_slots(torch.zeros(len(vertices)).long(), vertices[:, :2], 1))
     face, depth = first_hit(vertices, faces[:0], None, tree, z_depth=False)
