@@ -23,6 +23,7 @@ from .visibility import PixelRays, first_faces
 MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segments it is cut into
 MAX_SEGMENTS = 64  # per edge
 NEAR = 1e-5  # edges end where their depth is this fraction of their size: they are far outside any image there
+TOUCHING = 256  # epsilons of depth: rounding of a surface seen at a grazing angle
 SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
 
 
@@ -366,7 +367,9 @@ def _sides(
         scene, view, on_edge, origins, directions, skip_edge=edges.edge[edge], cull_backfaces=cull
     )
     left, right = (torch.where(face >= 0, face, behind) for face in (edges.left[edge], edges.right[edge]))
-    return on_edge, left, right, sure & (behind_depth > edge_depth)
+    # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
+    touching = 1 - TOUCHING * torch.finfo(edge_depth.dtype).eps
+    return on_edge, left, right, sure & (behind_depth > edge_depth * touching)
 
 
 def _center_side(scene: Scene, edges: _Edges, edge: Tensor, rays: PixelRays, view: Tensor, pixel: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ LAYERS = (
     ("boundary",),
     ("render",),
     ("losses", "regularizers", "optim", "hull"),
-    ("fit",),
+    ("fit", "testing"),
     ("cli",),
     ("__init__", "__main__"),
 )

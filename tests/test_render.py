@@ -287,8 +287,10 @@ def test_body_standing_on_a_plane_keeps_its_silhouette() -> None:
         for dtype in (torch.float32, torch.float64):
             image = render(mesh.to(dtype=dtype), camera_of("pinhole", size, dtype))
             difference = (image - supersampled(mesh, camera_of("pinhole", size), 12, 0.0)).abs()
-            # Flat colours: off by less than the reference's own twelfth, except where three edges meet in a pixel.
-            assert float(difference.amax(-1).flatten().sort().values[-12]) < 0.09, (seed, dtype)
+            # Flat colours: off by less than half of the reference's own twelfth, except where edges meet in a pixel.
+            worst = difference.amax(-1).flatten().sort().values
+            assert float(worst[-4]) < 0.04, (seed, dtype)
+            assert float(worst[-1]) < 0.15, (seed, dtype)
 
 
 def test_buffers_are_looked_up_at_centres() -> None:
