@@ -209,6 +209,11 @@ class Lambert:
                 raise TypeError(f"lights[{i}] must be a Light; got {shape_of(light)}")
         _check_kind(self.normals)
 
+    @property
+    def faceted(self) -> bool:
+        """Whether the colour jumps at every edge: `render` then follows them all."""
+        return self.normals == "flat"
+
     def __call__(self, fragments: Fragments, mesh: Mesh) -> Tensor:
         """Linear colour [N, 3]."""
         albedo = surface_color(fragments, mesh)
