@@ -5,7 +5,8 @@
 - `giraffe.glb`: a calf on thin legs, the isosurface of blended capsules, with a baked texture and its seams;
 - `teapot.obj` (and .mtl, .png): surfaces of revolution and swept tubes with four materials, two of them textured;
 - `knot.ply`: a fluted torus knot with vertex colours;
-- `giraffe/`: 20 + 4 views of the giraffe under two lights, with poses (`transforms.json`, `transforms_test.json`).
+- `giraffe/`: 20 + 4 views of the giraffe under two lights, with poses (`transforms.json`, `transforms_test.json`);
+- `../docs/images/giraffe_views.png`: all of these on one sheet.
 """
 
 import json
@@ -49,6 +50,7 @@ def main() -> None:
         ("teapot.obj", lambda: dr.save_mesh(FOLDER / "teapot.obj", teapot())),
         ("knot.ply", lambda: dr.save_mesh(FOLDER / "knot.ply", knot())),
         ("giraffe/", lambda: save_views(FOLDER / "giraffe", dr.load_mesh(FOLDER / "giraffe.glb"))),
+        ("docs/images/giraffe_views.png", lambda: save_sheet(FOLDER.parent / "docs/images/giraffe_views.png")),
     ]
     for name, make in (bar := tqdm(steps)):
         bar.set_description(name)
@@ -423,7 +425,7 @@ def teapot() -> dr.Mesh:
     wood = dr.Material("wood", texture=wood_texture(128, 256))
     blue = dr.Material("cobalt", base_color=srgb("#2b4f9e").float())
     brass = dr.Material("brass", base_color=srgb("#d9a441").float())
-    painted = [(body, glaze), (lid, blue), (knob, brass), (spout, blue), (handle, wood)]
+    painted = [(body, glaze), (dr.join([lid, spout]), blue), (knob, brass), (handle, wood)]
     return dr.join([mesh.replace(materials=(material,)) for mesh, material in painted])
 
 
@@ -533,6 +535,16 @@ def save_views(folder: Path, mesh: dr.Mesh) -> None:
     for name, views in frames.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(json.dumps({**intrinsics, "frames": views}, indent=1) + "\n", encoding="utf-8")
+
+
+def save_sheet(path: Path) -> None:
+    """Every view at half its size, before a pale blue."""
+    views = dr.load_dataset(FOLDER / "giraffe").resized(0.5)
+    images, masks, _ = views.load_all()
+    tiles = images + (1 - masks[..., None]) * torch.tensor([0.76, 0.84, 0.93])
+    rows = [torch.cat(list(row), dim=1) for row in tiles.split(8)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dr.save_image(path, torch.cat(rows))
 
 
 if __name__ == "__main__":

@@ -89,4 +89,5 @@ sheet = torch.nn.functional.interpolate(dr.to_nchw(texels[None]), size=(280, 280
 dr.save_image(args.out / "fit_texture.png", torch.cat([*panels, dr.to_nhwc(sheet)[0]], dim=1))
 print(f"wrote {args.out / 'fit_texture.png'}: start, vertex colours, texture, truth; the fitted texture")
 print(f"PSNR of held-out pictures with vertex colours: {test_psnr(coloured):.2f} dB")
-print(f"PSNR of held-out pictures with the texture: {test_psnr(start):.2f} dB at the start, {test_psnr(textured):.2f} dB at the end")
+before, after = test_psnr(start), test_psnr(textured)
+print(f"PSNR of held-out pictures with the texture: {before:.2f} dB at the start, {after:.2f} dB at the end")

@@ -43,19 +43,19 @@ scene = dr.join(
     [
         placed(floor, 1.0, (0.0, FLOOR, 0.0)),
         placed(dr.load_mesh(ASSETS / "giraffe.glb"), 1.0, (0.0, 0.0, 0.0)),
-        placed(dr.load_mesh(ASSETS / "teapot.obj"), 0.55, (-1.15, FLOOR + 0.55 * 0.626, 0.75)),
-        placed(dr.load_mesh(ASSETS / "knot.ply"), 0.45, (1.25, FLOOR + 0.45 * 1.15, 0.5)),
+        placed(dr.load_mesh(ASSETS / "teapot.obj"), 0.55, (-1.05, FLOOR + 0.55 * 0.626, 0.8)),
+        placed(dr.load_mesh(ASSETS / "knot.ply"), 0.45, (1.15, FLOOR + 0.45 * 1.15, 0.55)),
     ]
 )
 print(f"the scene has {scene.num_faces} faces, {len(scene.materials)} materials, bounds {scene.bounds().tolist()}")
 
 # The cameras: parameters in pixels, pose from `look_at`. The fisheye comes close and sees 140 degrees across.
-R, t = dr.look_at((1.3, 0.9, 5.2), (0.0, -0.1, 0.0))
-pinhole = dr.PinholeCamera(640.0, 640.0, 200.0, 200.0, size=SIZE, R=R, t=t)
-R, t = dr.look_at((0.55, 0.1, 1.7), (0.0, -0.15, 0.0))
-fisheye = dr.FisheyeCamera(165.0, 165.0, 200.0, 200.0, k=(-0.02, 0.0, 0.0, 0.0), size=SIZE, R=R, t=t)
-R, t = dr.look_at((3.0, 3.2, 4.5), (0.0, -0.15, 0.0))
-orthographic = dr.OrthographicCamera(112.0, 112.0, 200.0, 200.0, size=SIZE, R=R, t=t)
+R, t = dr.look_at((1.3, 0.9, 5.2), (-0.05, -0.2, 0.0))
+pinhole = dr.PinholeCamera(610.0, 610.0, 200.0, 200.0, size=SIZE, R=R, t=t)
+R, t = dr.look_at((0.35, 0.35, 1.35), (-0.03, -0.25, 0.0))
+fisheye = dr.FisheyeCamera(170.0, 170.0, 200.0, 200.0, k=(-0.02, 0.0, 0.0, 0.0), size=SIZE, R=R, t=t)
+R, t = dr.look_at((3.0, 3.2, 4.5), (0.05, -0.25, 0.1))
+orthographic = dr.OrthographicCamera(118.0, 118.0, 200.0, 200.0, size=SIZE, R=R, t=t)
 
 # The check: a unit sphere at distance d fills a disk of radius f tan(a), f a or f, with sin(a) = 1 / d.
 sphere, distance, focal = dr.sphere(5), 3.0, 60.0

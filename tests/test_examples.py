@@ -1,0 +1,110 @@
+"""Examples run as their reader would run them, with few steps: the picture is there and the figure got better."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffrender.io.images import load_image
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(name: str, folder: Path, *, steps: int) -> str:
+    """What `examples/name.py` prints; its picture must exist and show something."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(folder), "--steps", str(steps)]
+    # one thread: tensors are small here, and threads that wait for each other on a busy machine cost minutes
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    picture = load_image(folder / f"{name}.png")
+    assert picture.std() > 0.05, "the picture is blank"
+    assert f"wrote {folder / name}.png" in done.stdout
+    assert steps < 2 or "loss=" in done.stderr or name == "render_mesh", "no progress with the loss"
+    return done.stdout
+
+
+def figures(pattern: str, text: str) -> list[float]:
+    """The numbers in `text` where `pattern` has groups."""
+    found = re.search(pattern, text)
+    assert found, text
+    return [float(group) for group in found.groups()]
+
+
+def test_every_example_has_a_test() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    missing = [path.stem for path in EXAMPLES.glob("*.py") if f'run("{path.stem}"' not in source]
+    assert not missing
+
+
+def test_example_render_mesh_covers_what_the_formulas_say(tmp_path: Path) -> None:
+    (worst,) = figures(r"largest error of a covered area: (\S+)", run("render_mesh", tmp_path, steps=1))
+    assert worst < 1e-3  # an inscribed sphere of 20480 faces lacks 4e-4 of the area
+
+
+def test_example_fit_silhouette_overlaps_more(tmp_path: Path) -> None:
+    out = run("fit_silhouette", tmp_path, steps=10)
+    start, end = figures(r"IoU .*: (\S+) at the start, (\S+) at the end", out)
+    assert start < 0.4
+    assert end > start + 0.15
+
+
+def test_example_fit_pose_turns_towards_the_truth(tmp_path: Path) -> None:
+    out = run("fit_pose", tmp_path, steps=20)
+    start, end = figures(r"rotation off by (\S+) degrees at the start, (\S+) degrees at the end", out)
+    assert start == 50.0
+    assert end < 30.0
+
+
+def test_example_fit_texture_raises_psnr(tmp_path: Path) -> None:
+    out = run("fit_texture", tmp_path, steps=10)
+    start, end = figures(r"PSNR .* with the texture: (\S+) dB at the start, (\S+) dB at the end", out)
+    assert end > start + 4
+    (coloured,) = figures(r"with vertex colours: (\S+) dB", out)
+    assert coloured > start + 4
+
+
+def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Path) -> None:
+    out = run("custom_camera", tmp_path, steps=8)
+    (gradient_error,) = figures(r"finite differences by (\S+) %", out)
+    assert gradient_error < 2  # differences of an image of 64 x 64 pixels are themselves off by half a percent
+    start, end = figures(r"true place: (\S+) at the start, (\S+) at the end", out)
+    assert end < start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pattern", "least"),
+    [
+        ("fit_silhouette", r"IoU .* (\S+) at the end", 0.94),
+        ("fit_texture", r"the texture: .* (\S+) dB at the end", 31.0),
+        ("fit_pose", r"rotation off by .* (\S+) degrees at the end", -0.2),
+        ("custom_camera", r"true place: .* (\S+) at the end", -0.02),
+    ],
+)
+def test_example_recovers_the_truth_with_its_own_steps(tmp_path: Path, name: str, pattern: str, least: float) -> None:
+    """`least` is negative where small is good."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    (end,) = figures(pattern, done.stdout)
+    assert end >= least if least > 0 else end <= -least
+
+
+def test_assets_are_read_by_their_own_loaders() -> None:
+    import diffrender as dr
+
+    assets = EXAMPLES.parent / "assets"
+    views = dr.load_dataset(assets / "giraffe")
+    assert (len(views.train), len(views.test)) == (20, 4)
+    giraffe = dr.load_mesh(assets / "giraffe.glb")
+    assert bool((giraffe.topology.edge_count == 2).all())  # closed
+    _, mask = views.load(0)
+    coverage = dr.render(giraffe, views.cameras[0], samples=3)[..., -1]
+    assert (coverage - mask).abs().max() < 1 / 255 + 1e-3  # 8 bits, and poses of nine digits
+    assert len(dr.load_mesh(assets / "teapot.obj").materials) == 4
+    assert dr.load_mesh(assets / "knot.ply").vertex_colors is not None
