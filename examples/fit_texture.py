@@ -76,7 +76,7 @@ textured = fit("texture", grey, with_texture)
 
 # The picture: a held-out view, nearer than it was taken: grey, vertex colours, texture, truth; then the texture itself.
 R, t = dr.look_at((1.35, 0.85, 1.75), (0.1, 0.22, 0.0))
-camera = dr.PinholeCamera(430.0, 430.0, 140.0, 140.0, size=(280, 280), R=R, t=t)
+camera = dr.PinholeCamera(384.0, 384.0, 125.0, 125.0, size=(250, 250), R=R, t=t)
 truth = dr.load_mesh(ASSETS / "giraffe.glb")
 with torch.no_grad():
     panels = [
@@ -85,7 +85,7 @@ with torch.no_grad():
     ]
 texels = textured.materials[0].texture
 assert texels is not None
-sheet = torch.nn.functional.interpolate(dr.to_nchw(texels[None]), size=(280, 280), mode="area")
+sheet = torch.nn.functional.interpolate(dr.to_nchw(texels[None]), size=(250, 250), mode="area")
 dr.save_image(args.out / "fit_texture.png", torch.cat([*panels, dr.to_nhwc(sheet)[0]], dim=1))
 print(f"wrote {args.out / 'fit_texture.png'}: start, vertex colours, texture, truth; the fitted texture")
 print(f"PSNR of held-out pictures with vertex colours: {test_psnr(coloured):.2f} dB")
