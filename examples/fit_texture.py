@@ -75,8 +75,8 @@ coloured = fit("vertex colours", grey.new_full((shape.num_vertices, 3), 0.3), wi
 textured = fit("texture", grey, with_texture)
 
 # The picture: a held-out view, nearer than it was taken: grey, vertex colours, texture, truth; then the texture itself.
-R, t = dr.look_at((1.35, 0.85, 1.75), (0.1, 0.22, 0.0))
-camera = dr.PinholeCamera(384.0, 384.0, 125.0, 125.0, size=(250, 250), R=R, t=t)
+R, t = dr.look_at((1.35, 0.85, 1.75), (0.17, 0.26, 0.0))
+camera = dr.PinholeCamera(365.0, 365.0, 125.0, 125.0, size=(250, 250), R=R, t=t)
 truth = dr.load_mesh(ASSETS / "giraffe.glb")
 with torch.no_grad():
     panels = [

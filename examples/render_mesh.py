@@ -51,11 +51,11 @@ print(f"the scene has {scene.num_faces} faces, {len(scene.materials)} materials,
 
 # The cameras: parameters in pixels, pose from `look_at`. The fisheye comes close and sees 140 degrees across.
 R, t = dr.look_at((1.3, 0.9, 5.2), (-0.05, -0.2, 0.0))
-pinhole = dr.PinholeCamera(610.0, 610.0, 190.0, 190.0, size=SIZE, R=R, t=t)
+pinhole = dr.PinholeCamera(545.0, 545.0, 190.0, 190.0, size=SIZE, R=R, t=t)
 R, t = dr.look_at((0.35, 0.35, 1.35), (-0.03, -0.25, 0.0))
-fisheye = dr.FisheyeCamera(161.0, 161.0, 200.0, 200.0, k=(-0.02, 0.0, 0.0, 0.0), size=SIZE, R=R, t=t)
+fisheye = dr.FisheyeCamera(161.0, 161.0, 190.0, 190.0, k=(-0.02, 0.0, 0.0, 0.0), size=SIZE, R=R, t=t)
 R, t = dr.look_at((3.0, 3.2, 4.5), (0.05, -0.25, 0.1))
-orthographic = dr.OrthographicCamera(112.0, 112.0, 190.0, 190.0, size=SIZE, R=R, t=t)
+orthographic = dr.OrthographicCamera(105.0, 105.0, 190.0, 190.0, size=SIZE, R=R, t=t)
 
 # The check: a unit sphere at distance d fills a disk of radius f tan(a), f a or f, with sin(a) = 1 / d.
 sphere, distance, focal = dr.sphere(5), 3.0, 60.0
