@@ -1,6 +1,6 @@
 """What a fit is asked to do, and what it hands back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,25 +12,60 @@ class FitSettings:
     """How to fit. The defaults reconstruct an object from a dozen or two photographs in minutes on two cores.
 
     Attributes:
-        steps: optimizer steps over all stages.
+        steps: optimizer steps over all stages; 0 writes the start as it is.
         seed: of the order of the views; the same seed gives the same bits on the CPU.
-        start: "hull", the visual hull of the masks, or "sphere", a sphere in the bounds of the object.
-        image_scales: one stage for each, coarse to fine: size of the images relative to the files.
-        mesh_cells: cells along the longest side of the object that the mesh of the last stage resolves; the stages
-            before it have half, a quarter, ... as many.
+        start: "hull", the visual hull of the masks, or "sphere", an ellipsoid that fills the bounds of the object.
+        image_sizes: one stage for each, coarse to fine: longest side of the images in pixels; they are never enlarged.
+        mesh_cells: cells along the longest side of the object that the mesh of the last stage resolves; each stage
+            before has half as many.
         views_per_step: images that each step looks at.
+        fit_shape: False keeps the start's shape and fits its colours only.
         checkpoint_every: steps between checkpoints.
-        turntable_frames: pictures of the turntable.
+        turntable_frames: pictures of the turntable; 0 for none.
     """
 
     steps: int = 500
     seed: int = 0
     start: Literal["hull", "sphere"] = "hull"
-    image_scales: tuple[float, ...] = (0.25, 0.5)
+    image_sizes: tuple[int, ...] = (160, 320)
     mesh_cells: int = 100
     views_per_step: int = 4
+    fit_shape: bool = True
     checkpoint_every: int = 50
     turntable_frames: int = 48
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_sizes", tuple(self.image_sizes))
+        if self.start not in ("hull", "sphere"):
+            raise ValueError(f"start must be 'hull' or 'sphere'; got {self.start!r}")
+        if not self.image_sizes:
+            raise ValueError("image_sizes must hold one size for each stage; got none")
+        for size in self.image_sizes:
+            _check_whole("image_sizes", size, least=8)
+        _check_whole("seed", self.seed, least=0)
+        _check_whole("steps", self.steps, least=0)
+        for name in ("views_per_step", "checkpoint_every"):
+            _check_whole(name, getattr(self, name), least=1)
+        _check_whole("turntable_frames", self.turntable_frames, least=0)
+        # coarser grids lose the object altogether
+        _check_whole("mesh_cells", self.mesh_cells, least=4 * 2 ** (len(self.image_sizes) - 1))
+
+    @property
+    def stage_steps(self) -> list[int]:
+        """Steps of each stage: each twice as many as the next, which costs several times as much."""
+        weights = [2**k for k in reversed(range(len(self.image_sizes)))]
+        ends = [self.steps * sum(weights[: k + 1]) // sum(weights) for k in range(len(weights))]
+        return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def differences(self, other: "FitSettings") -> list[str]:
+        """The fields that would make another fit of it, with both values."""
+        free = ("checkpoint_every", "turntable_frames")
+        names = [field.name for field in fields(self) if field.name not in free]
+        return [
+            f"{n} {getattr(other, n)!r} instead of {getattr(self, n)!r}"
+            for n in names
+            if getattr(self, n) != getattr(other, n)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +75,7 @@ class FitResult:
     Attributes:
         mesh: the fitted mesh, in world units, with colours as they look.
         metrics: what `metrics.json` holds.
-        files: every file in the folder that the fit wrote, in the order of writing.
+        files: every file in the folder that the fit wrote.
         notes: what could not be done and why (an optional package that is missing), a sentence each.
     """
 
@@ -48,3 +83,8 @@ class FitResult:
     metrics: dict[str, Any]
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+
+
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")

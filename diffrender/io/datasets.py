@@ -48,6 +48,7 @@ class ImageSet:
         held_out: whether a view is kept for testing.
         segment: image as loaded [H, W, 3 or 4] -> mask [H, W] in [0, 1].
         bounds: [2, 3] lowest and highest corner of the object, where the set says so.
+        holes_are_shadows: whether holes in the masks may be dark places of the object, rather than see-through.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class ImageSet:
     held_out: tuple[bool, ...]
     segment: Callable[[Tensor], Tensor]
     bounds: Tensor | None = None
+    holes_are_shadows: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -237,6 +239,7 @@ def _load_middlebury(folder: Path, parameters: Path) -> ImageSet:
         held_out=(False,) * len(names),
         segment=threshold_mask,
         bounds=_middlebury_bounds(folder / "README.txt"),
+        holes_are_shadows=True,
     )
 
 

@@ -1,0 +1,52 @@
+"""Checkpoints: one file that a fit goes on from as if it had never stopped."""
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..io.datasets import ImageSet
+from ..io.files import atomic_path
+from .settings import FitSettings
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, images: ImageSet, settings: FitSettings, state: dict[str, Any]) -> None:
+    """Write the `state` of a trainer with what it belongs to; the old file stays until the new one is whole."""
+    content = {"format": FORMAT, "settings": asdict(settings), "views": _described(images), "state": state}
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict[str, Any]:
+    """The state in a checkpoint, after a check that it belongs to these views and settings.
+
+    Raises FileNotFoundError where there is none, ValueError where it cannot be read or belongs to another fit.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"nothing to resume: there is no {path}")
+    try:
+        content = torch.load(path, weights_only=True)
+        fits = content["format"] == FORMAT
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no checkpoint of a fit, or a damaged one: {str(error).splitlines()[0]}") from error
+    if not fits:
+        raise ValueError(f"{path} has format {content['format']}, this version reads {FORMAT}: start anew")
+    differences = settings.differences(FitSettings(**content["settings"]))
+    if differences:
+        raise ValueError(f"{path} belongs to a fit with other settings: {', '.join(differences)}")
+    if content["views"] != _described(images):
+        raise ValueError(
+            f"{path} belongs to a fit of other views: {len(content['views'])} of them instead of {len(images)}, or "
+            "others held out, or of other sizes"
+        )
+    state: dict[str, Any] = content["state"]
+    return state
+
+
+def _described(images: ImageSet) -> list[list[Any]]:
+    """What tells one image set from another: name and size of each view."""
+    return [[name, *size] for name, size in zip(images.names, images.sizes, strict=True)]

@@ -1,0 +1,203 @@
+"""What a fit leaves behind: figures for every view, and pictures to look at."""
+
+import importlib.util
+import itertools
+import json
+import math
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cameras import Camera, PinholeCamera, look_at, stack_cameras
+from ..io.datasets import ImageSet
+from ..io.files import atomic_path
+from ..io.images import decode_srgb, encode_srgb, save_animation, save_image
+from ..io.meshes import save_mesh
+from ..losses import iou, psnr
+from ..mesh import Mesh
+from ..render import render
+from .model import Optics, take_pictures
+from .settings import FitSettings
+from .trainer import Record, Trainer
+
+SHEET_VIEWS = 4  # at most, in the sheet of pictures; held-out views first
+SHEET_SIZE = 320  # longest side of each picture
+TURNTABLE_SIZE = 320
+TURNTABLE_SECONDS = 4.0
+TURNTABLE_ELEVATION = 15.0  # degrees
+TURNTABLE_SAMPLES = 2  # per pixel and direction: silhouettes are exact anyway, colours finer than pixels are not
+
+
+@torch.no_grad()
+def view_figures(mesh: Mesh, optics: Optics, start: Mesh, images: ImageSet) -> dict[str, list[dict[str, Any]]]:
+    """For "train" and "held_out", for each view: its name, IoU of the silhouette, IoU of the start's, and PSNR.
+
+    At the size of the files. The silhouette is where coverage is at least 0.5, against the mask of the image set as it
+    is, holes included. PSNR in dB is of sRGB values, inside that mask.
+    """
+    figures: dict[str, list[dict[str, Any]]] = {}
+    for name, views in (("held_out", images.test), ("train", images.train)):
+        figures[name] = []
+        for i in range(len(views)):
+            target, mask = views.load(i)
+            mask = (mask >= 0.5).to(target)
+            picture = _picture(mesh, optics, views.cameras[i])
+            silhouette = (picture[..., 3] >= 0.5).to(target)
+            before = (_picture(start, optics, views.cameras[i])[..., 3] >= 0.5).to(target)
+            figures[name].append(
+                {
+                    "view": views.names[i],
+                    "iou": float(iou(silhouette, mask)),
+                    "start_iou": float(iou(before, mask)),
+                    "psnr": float(psnr(picture[..., :3], target, mask=mask)),
+                }
+            )
+    return figures
+
+
+def metrics(trainer: Trainer, settings: FitSettings, figures: dict[str, Any]) -> dict[str, Any]:
+    """What `metrics.json` holds: means, figures of every view, settings, times, versions."""
+    mesh = trainer.mesh()
+    mean = {
+        part: {key: sum(row[key] for row in rows) / len(rows) for key in ("iou", "start_iou", "psnr")}
+        for part, rows in figures.items()
+        if rows
+    }
+    import diffrender  # here, because the package imports this module
+
+    return {
+        "mean": mean,
+        "views": figures,
+        "mesh": {"vertices": mesh.num_vertices, "faces": mesh.num_faces},
+        "optics": {name: value.tolist() for name, value in trainer.optics().tensors().items()},
+        "steps": len(trainer.history),
+        "seconds": round(trainer.seconds, 2),
+        "loss": trainer.history[-1].loss if trainer.history else None,
+        "settings": asdict(settings),
+        "versions": {
+            "diffrender": diffrender.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_metrics(path: Path, values: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_without_infinities(values), indent=2) + "\n")
+
+
+def write_mesh(path: Path, mesh: Mesh) -> None:
+    """Vertex colours in files are 8 bits wide and end at 1."""
+    assert mesh.vertex_colors is not None
+    save_mesh(path, mesh.replace(vertex_colors=mesh.vertex_colors.clamp(0, 1)))
+
+
+def write_convergence(path: Path, history: Sequence[Record]) -> bool:
+    """A plot of the losses over the steps; False, and nothing written, without matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, label in (("loss", "all of it"), ("color", "colour, L1 of sRGB"), ("silhouette", "silhouette, L2")):
+        axes.plot([r.step for r in history], [getattr(r, name) for r in history], label=label, linewidth=1)
+    for before, after in itertools.pairwise(history):
+        if before.stage != after.stage:
+            axes.axvline(after.step, color="grey", linestyle=":", label=f"stage {after.stage + 1}")
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return True
+
+
+@torch.no_grad()
+def write_sheet(path: Path, mesh: Mesh, optics: Optics, images: ImageSet) -> None:
+    """Rows of target, fit, difference of the sRGB values, and where the silhouettes differ.
+
+    There, white is in both, red in the fit only, cyan in the mask only.
+    """
+    chosen = images.select(sorted(range(len(images)), key=lambda i: not images.held_out[i])[:SHEET_VIEWS])
+    rows = []
+    for i, size in enumerate(chosen.sizes):
+        one = chosen.select([i]).resized(min(1.0, SHEET_SIZE / max(size)))
+        target, mask = one.load(0)
+        picture = _picture(mesh, optics, one.cameras[0])
+        seen = picture[..., :3].clamp(0, 1)
+        difference = decode_srgb((encode_srgb(seen) - encode_srgb(target)).abs())
+        silhouettes = torch.stack([picture[..., 3], mask, mask], dim=-1).clamp(0, 1)
+        rows.append(torch.cat([target, seen, difference, silhouettes], dim=1))
+    width = max(row.shape[1] for row in rows)
+    save_image(path, torch.cat([torch.nn.functional.pad(row, (0, 0, 0, width - row.shape[1])) for row in rows]))
+
+
+@torch.no_grad()
+def turntable(mesh: Mesh, images: ImageSet, frames: int) -> Iterable[Tensor]:
+    """Pictures [H, W, 3] from around the mesh; up is what is up in most of the photographs."""
+    center = mesh.bounds().mean(0)
+    radius = float((mesh.vertices - center).norm(dim=-1).max())
+    up, side = _turning(images, center)
+    distance = radius / math.sin(math.radians(15))  # a field of view of 30 degrees holds the ball around the mesh
+    for k in range(frames):
+        angle, height = 2 * math.pi * k / frames, math.radians(TURNTABLE_ELEVATION)
+        out = math.cos(angle) * side + math.sin(angle) * torch.linalg.cross(up, side)
+        eye = center + distance * (math.cos(height) * out + math.sin(height) * up)
+        R, t = look_at(eye, center, up=up)
+        camera = PinholeCamera.from_fov(30.0, size=(TURNTABLE_SIZE, TURNTABLE_SIZE), R=R, t=t)
+        yield render(mesh, camera, samples=TURNTABLE_SAMPLES)[..., :3]
+
+
+def write_turntable(path: Path, pictures: Sequence[Tensor]) -> None:
+    save_animation(path, pictures, fps=len(pictures) / TURNTABLE_SECONDS)
+
+
+def _turning(images: ImageSet, center: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors up and to the side of the first camera, across from up.
+
+    Cameras stand around the object, so up is the axis that they surround, where they go around it: the direction in
+    which the eyes spread least, on the side that most images have up. Where they spread alike, it is their mean up.
+    """
+    eyes = torch.stack([_eye(camera) for camera in images.cameras])
+    ups = torch.stack([-camera.R[1] for camera in images.cameras]).to(center)  # y points down in images
+    rays = torch.nn.functional.normalize(eyes - center, dim=-1)
+    spread, axes = torch.linalg.eigh((rays - rays.mean(0)).T @ (rays - rays.mean(0)))
+    up = ups.mean(0)
+    if len(eyes) >= 3 and float(spread[0]) < 0.25 * float(spread[1]):  # a ring, not a dome
+        axis = axes[:, 0]
+        toward = float((ups @ axis).sum()) if float(up.norm()) > 0.1 else float((rays @ axis).sum())
+        up = axis if toward >= 0 else -axis
+    if float(up.norm()) < 1e-3:  # images that point everywhere: any axis will do
+        up = up.new_tensor([0.0, 1.0, 0.0])
+    up = torch.nn.functional.normalize(up, dim=0)
+    side = rays[0] - (rays[0] @ up) * up
+    if float(side.norm()) < 1e-3:  # the first camera looks straight down
+        side = torch.linalg.cross(up, torch.eye(3).to(up)[int(up.abs().argmin())])
+    return up, torch.nn.functional.normalize(side, dim=0)
+
+
+def _eye(camera: Camera) -> Tensor:
+    return -camera.R.T @ camera.t
+
+
+def _picture(mesh: Mesh, optics: Optics, camera: Camera) -> Tensor:
+    """[H, W, 4] of one camera."""
+    return take_pictures(mesh, optics, stack_cameras([camera]))[0]
+
+
+def _without_infinities(value: Any) -> Any:
+    """JSON has no infinity: null instead."""
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
