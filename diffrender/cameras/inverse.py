@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from diffrender.cameras.spread import spread
 from diffrender.checks import broadcast_shapes
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
     """
     directions = candidate_directions(xy.dtype, xy.device).reshape(-1, 3)
     flat = xy.reshape(-1, 2)
+    points = PointCameras(camera, xy.shape[:-1])
     with torch.no_grad():
         orientation, start = (part.reshape(-1) for part in _starts(camera, xy.detach(), directions))
-        points = PointCameras(camera, xy.shape[:-1])
         tolerance = 8 * torch.finfo(xy.dtype).eps * _pixel_scale(camera, flat.detach())
 
         def attempt(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,12 @@ class PointCameras(Generic[CameraType]):
         if detach:
             camera = camera._with({name: getattr(camera, name).detach() for name in camera._names})
         chosen = {name: value.index_select(0, index) for name, value in self.repeated.items()}
-        return camera._with({name: value.detach() if detach else value for name, value in chosen.items()})
+        if detach:
+            return camera._with({name: value.detach() for name, value in chosen.items()})
+        for name in camera._names:
+            if name not in chosen:
+                chosen[name] = spread(getattr(camera, name), index.shape, camera._trailing(name))
+        return camera._with(chosen)
 
 
 def _tangents(directions: Tensor) -> Tensor:

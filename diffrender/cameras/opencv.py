@@ -69,8 +69,8 @@ class OpenCVCamera(IntrinsicsCamera):
         distorted = torch.stack(self._untilt(*self.pixels_to_plane(xy)), dim=-1)
         flat = distorted.reshape(-1, 2)
         target = flat.detach()
+        lenses = PointCameras(self, xy.shape[:-1])
         with torch.no_grad():
-            lenses = PointCameras(self, xy.shape[:-1])
             # Rounding of plane coordinates, which are about 1; 64 times that is what a solution may leave.
             tolerance = 8 * torch.finfo(xy.dtype).eps * target.abs().amax(-1).clamp(min=1.0)
 

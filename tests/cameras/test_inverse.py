@@ -131,6 +131,27 @@ def test_gradient_is_the_implicit_one_in_float32_too() -> None:
     assert math.isclose(float(k.grad), -(value**3) / (1 + 0.6 * value**2), rel_tol=1e-5)
 
 
+@pytest.mark.parametrize("lens", ["custom", "opencv"])
+def test_cameras_of_a_batch_get_the_gradients_they_get_alone(lens: str) -> None:
+    xy = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 60
+    weights = torch.rand(2, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def gradient(f: torch.Tensor, k: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        dist = torch.stack([k, 0 * k, 0 * k, 0 * k], dim=-1)
+        opencv = OpenCVCamera(f, f, 30.0, 30.0, dist, size=(60, 60))
+        camera = Polynomial(f, k, size=(60, 60)) if lens == "custom" else opencv
+        directions = camera.rays(xy)[1]
+        return torch.autograd.grad((directions * weights).sum(), [f, k])
+
+    f = torch.tensor([80.0, 90.0], dtype=torch.float64, requires_grad=True)
+    k = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
+    together = gradient(f, k, weights)
+    for i in range(2):
+        alone = gradient(f[i].detach().requires_grad_(), k[i].detach().requires_grad_(), weights[i])
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[i], b, rtol=1e-9, atol=1e-12)  # 150 terms in float64
+
+
 def test_the_inverse_is_the_same_bits_every_time() -> None:
     camera = Polynomial(60.0, 0.2, size=(50, 70))
     first = camera.rays(camera.pixel_centers())[1]
