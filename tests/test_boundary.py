@@ -1,14 +1,18 @@
 """The boundary term against closed forms, brute force and finite differences of the converged image."""
 
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
 from diffrender.boundary import Boundary, boundary
 from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
-from diffrender.mesh import Mesh
-from diffrender.primitives import sphere
+from diffrender.mesh import Material, Mesh, join
+from diffrender.primitives import grid, sphere
 from diffrender.render import render
 from diffrender.scene import pack
+from diffrender.shading import AmbientLight, DirectionalLight, Lambert, unlit
 from diffrender.visibility import pixel_rays
 
 DISTORTION = (-0.3, 0.1, 0.002, -0.003, 0.02)
@@ -48,3 +52,161 @@ def test_silhouette_of_a_convex_body_has_the_background_on_one_side(kind: str, d
         found = pieces(placed(Mesh(body.vertices @ turn.mT, body.faces), kind), cameras(96, dtype)[kind])
         assert len(found.area) > 200
         assert ((found.left < 0) ^ (found.right < 0)).all()
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize("kind", ["pinhole", "orthographic", "fisheye", "opencv"])
+def test_pieces_of_a_closed_silhouette_form_a_closed_loop(kind: str) -> None:
+    """The gradient of the area by a shift of all pixels is the sum of all normals times lengths: zero."""
+    camera = cameras(64)[kind]
+    cx, cy = (getattr(camera, name).clone().requires_grad_() for name in ("cx", "cy"))
+    body = sphere(2, dtype=torch.float64)
+    mesh = placed(Mesh(0.7 * body.vertices, body.faces), kind)
+    alpha = render(mesh, camera.replace(cx=cx, cy=cy))[..., -1]
+    still = alpha.detach()
+    assert float(still[[0, -1]].max()) == float(still[:, [0, -1]].max()) == 0  # wholly inside the image
+    assert 300 < float(still.sum()) < 2500
+    gradients = torch.autograd.grad(alpha.sum(), [cx, cy])
+    torch.testing.assert_close(torch.stack(gradients), torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_area_grows_with_the_square_of_scale_and_focal_length(dtype: torch.dtype) -> None:
+    """Orthographic, area ~ scale^2; pinhole, area ~ fx fy. The error is the rounding of some hundred pieces."""
+    tolerance = {"rtol": 1e-3 if dtype == torch.float32 else 1e-10, "atol": 0.0}
+    one = torch.ones((), dtype=dtype, requires_grad=True)
+    for subdivisions in (0, 2):
+        mesh = bare(sphere(subdivisions, dtype=dtype))
+        camera = cameras(64, dtype)["orthographic"]
+        still = placed(mesh, "orthographic")
+        area = render(still.replace(vertices=still.vertices * one), camera)[..., -1].sum()
+        torch.testing.assert_close(torch.autograd.grad(area, one)[0], 2 * area.detach(), **tolerance)
+        camera = cameras(64, dtype)["pinhole"]
+        fx = camera.fx.detach().clone().requires_grad_()
+        area = render(placed(mesh, "pinhole"), camera.replace(fx=fx))[..., -1].sum()
+        torch.testing.assert_close(torch.autograd.grad(area, fx)[0], area.detach() / fx.detach(), **tolerance)
+
+
+def test_image_border_cuts_a_moving_edge_where_it_is() -> None:
+    """A half-plane that ends inside the image: area = width x height, also where it leaves the image."""
+    corners = torch.tensor([[-50.0, -50, 1], [3.3, -50, 1], [3.3, 50, 1], [-50, 50, 1]], dtype=torch.float64)
+    shift = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    mesh = Mesh(corners + shift, torch.tensor([[0, 2, 1], [0, 3, 2]]))
+    camera = PinholeCamera(torch.ones((), dtype=torch.float64), 1.0, 0.0, 0.0, size=(5, 7))
+    area = render(mesh, camera)[..., -1].sum()
+    torch.testing.assert_close(area.detach(), torch.tensor(3.3 * 5).double(), rtol=1e-12, atol=0)
+    expected = torch.tensor([5.0, 0.0, -3.3 * 5]).double()  # moving away by dz shrinks x = 3.3 / z
+    torch.testing.assert_close(torch.autograd.grad(area, shift)[0], expected, rtol=1e-12, atol=1e-12)
+
+
+# Finite differences of the converged image
+
+START = torch.tensor([0.0, 0.0, 0.0, 0.02, -0.03, 0.01, 1.0, 1.0], dtype=torch.float64)
+
+
+def bare(mesh: Mesh) -> Mesh:
+    """Without uvs, coloured by position."""
+    return Mesh(mesh.vertices, mesh.faces, vertex_colors=0.5 + 0.5 * torch.sin(3 * mesh.vertices))
+
+
+def sheet(dtype: torch.dtype = torch.float64) -> Mesh:
+    """An open surface, curved so that it hides part of itself."""
+    flat = grid(24, 24, dtype=dtype)
+    x, y = (flat.vertices[:, i] / flat.vertices[:, i].abs().max() for i in (0, 1))
+    bent = torch.stack([x, y, 0.4 * torch.sin(3 * x) * torch.cos(2 * y) + 0.8 * x * x], dim=-1)
+    return bare(Mesh(bent @ so3_exp(torch.tensor([0.5, 0.7, 0.2], dtype=dtype)).mT, flat.faces))
+
+
+def build(name: str) -> Mesh:
+    ball = sphere(3, dtype=torch.float64)
+    if name == "sheet":
+        return sheet()
+    if name == "texture":
+        u = torch.linspace(0, 2 * math.pi, 33, dtype=torch.float64)[:-1]
+        waves = (
+            torch.sin(3 * u[:, None]) * torch.cos(2 * u),
+            torch.cos(u[:, None] + 2 * u),
+            torch.sin(u).expand(32, 32),
+        )
+        texture = 0.5 + 0.4 * torch.stack(waves, dim=-1)
+        return Mesh(ball.vertices, ball.faces, ball.uvs, ball.uv_faces, materials=(Material(texture=texture),))
+    far = bare(ball)
+    if name == "two balls":
+        near = far.vertices * 0.6 + torch.tensor([0.5, 0.2, -1.5], dtype=torch.float64)
+        return join([far, Mesh(near, far.faces, vertex_colors=1 - far.vertex_colors)])
+    return far
+
+
+def gradient_errors(
+    name: str, kind: str, shading: str, size: int, samples: int, *, quick: bool = False
+) -> tuple[float, float]:
+    """Norm-relative errors of the gradients of a weighted sum of alpha and of one of the colours.
+
+    By translation, rotation, scale and focal length; against central differences of `render` with 4 x 4 samples, whose
+    pixels were compared with brute force in test_render. A step of 1e-3 moves edges by less than a tenth of a pixel;
+    halving it changes the differences by 0.1 to 0.3 %, and so do 6 x 6 samples.
+    """
+    mesh = build(name)
+    lights = (DirectionalLight((0.4, 0.6, 1.0)), AmbientLight((0.2, 0.2, 0.2)))
+    shader = unlit if shading == "unlit" else Lambert(lights, normals=shading)  # type: ignore[arg-type]
+    offset = torch.tensor((0.8, 0.5, 2.2) if kind == "fisheye" else (0.0, 0.0, 3.2), dtype=torch.float64)
+    x = torch.linspace(0, 1, size, dtype=torch.float64)
+    weight = torch.stack([torch.sin(3 * x + 2 * x[:, None] + k) for k in range(4)], dim=-1)
+    weight = weight + 0.5 * torch.stack([torch.cos(7 * (k + 1) * x - 5 * x[:, None]) for k in range(4)], dim=-1)
+
+    def losses(parameters: Tensor, samples: int) -> Tensor:
+        vertices = parameters[6] * mesh.vertices @ so3_exp(parameters[3:6]).mT + parameters[:3] + offset
+        camera = cameras(size)[kind]
+        camera = camera.replace(fx=camera.fx * parameters[7], fy=camera.fy * parameters[7])  # type: ignore[attr-defined]
+        image = render(mesh.replace(vertices=vertices), camera, background=1.0, samples=samples, shader=shader)
+        sums = (image * weight).sum((0, 1))
+        return torch.stack([sums[3], sums[:3].sum()])
+
+    parameters = START.clone().requires_grad_()
+    alpha, color = losses(parameters, samples)
+    found = torch.stack([torch.autograd.grad(loss, parameters, retain_graph=True)[0] for loss in (alpha, color)])
+    chosen = torch.tensor([0, 2, 4, 6, 7]) if quick else torch.arange(len(START))
+    with torch.no_grad():
+        steps = 1e-3 * torch.eye(len(START), dtype=torch.float64)[chosen]
+        differences = [(losses(START + step, 4) - losses(START - step, 4)) / 2e-3 for step in steps]
+    reference, found = torch.stack(differences, dim=-1), found[:, chosen]
+    alpha_error, color_error = ((found - reference).norm(dim=-1) / reference.norm(dim=-1)).tolist()
+    return alpha_error, color_error
+
+
+CASES = [
+    ("ball", "pinhole", "unlit"),
+    ("two balls", "fisheye", "unlit"),
+    ("sheet", "opencv", "unlit"),
+    ("texture", "pinhole", "unlit"),
+    ("ball", "pinhole", "smooth"),
+    ("sheet", "pinhole", "flat"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "shading"), CASES)
+def test_gradient_is_that_of_the_converged_image(name: str, kind: str, shading: str) -> None:
+    """Alpha to 2 %, mostly the reference's: where edges cross within a pixel, at the middle of a piece it is decided
+    whether the piece is seen, and the image jumps by some hundredths of a pixel when that changes.
+
+    Colours are looked up at one point per pixel where a face may be seen almost edge-on, its colour changing as fast as
+    its width is small: up to 5 % of scatter on these scenes with one sample (10 % on others), 0.4 to 1.5 % with 2 x 2.
+    """
+    alpha_error, color_error = gradient_errors(name, kind, shading, 40, 2, quick=True)
+    assert alpha_error < 0.02
+    assert color_error < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shading", ["unlit", "smooth", "flat"])
+@pytest.mark.parametrize("kind", ["pinhole", "orthographic", "fisheye", "opencv"])
+@pytest.mark.parametrize("name", ["ball", "two balls", "sheet", "texture"])
+def test_gradient_is_that_of_the_converged_image_in_every_combination(name: str, kind: str, shading: str) -> None:
+    if shading != "unlit" and kind in ("orthographic", "opencv"):
+        pytest.skip("the shading does not depend on the kind of camera")
+    for samples, bound in ((1, 0.12), (4, 0.04)):
+        alpha_error, color_error = gradient_errors(name, kind, shading, 64, samples)
+        assert alpha_error < 0.02
+        assert color_error < bound

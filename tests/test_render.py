@@ -437,8 +437,8 @@ def test_awkward_faces_give_finite_images_and_gradients(kind: str, size: tuple[i
                 nothing,
                 rtol=0,
                 atol=1e-2 if kind in ("fisheye", "opencv") else 1e-6,
-                msg=lambda m: f"{name}: {m}",
-            )  # noqa: B023
+                msg=lambda m, name=name: f"{name}: {m}",
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
