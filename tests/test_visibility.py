@@ -93,7 +93,7 @@ def on_centers(generator: torch.Generator, count: int, size: tuple[int, int], de
 def test_ties_at_dyadic_coordinates_are_decided_exactly(dtype: torch.dtype) -> None:
     """Faces parallel to the image at few depths: corners and edges through centres, coincident and degenerate faces."""
     size = (12, 15)
-    for seed in range(20):
+    for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
         depths = 2.0 ** torch.randint(1, 4, (40, 1), generator=generator)
         corners = on_centers(generator, 40, size, depths)
@@ -108,7 +108,7 @@ def test_ties_at_dyadic_coordinates_are_decided_exactly(dtype: torch.dtype) -> N
 def test_ties_of_tilted_faces_are_decided_exactly_in_float64() -> None:
     """Products of these numbers fit float64; depths of different faces differ by more than its rounding."""
     size = (12, 15)
-    for seed in range(20):
+    for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
         depths = 2.0 ** torch.randint(1, 4, (40, 3), generator=generator)
         corners = on_centers(generator, 40, size, depths)
@@ -217,7 +217,7 @@ def scene(kind: str, seed: int) -> Mesh:
 def test_visibility_is_what_an_independent_ray_caster_sees(kind: str, dtype: torch.dtype) -> None:
     for seed, name in enumerate(("sphere", "around", "soup", "slivers", "tiny", "through the camera")):
         mesh = scene(name, seed).to(dtype=dtype)
-        camera = camera_of(kind, (30, 41), dtype)
+        camera = camera_of(kind, (22, 31), dtype)
         origins, directions = camera.rays(camera.pixel_centers().reshape(-1, 2))
         exists = torch.isfinite(directions).all(-1)
         found = visibility(mesh, camera).reshape(-1)
@@ -272,7 +272,7 @@ def test_convex_body_has_no_hole_at_high_resolution(kind: str) -> None:
         ball = sphere(2)
         turn = so3_exp(torch.randn(3, generator=generator, dtype=torch.float64)).float()
         mesh = Mesh(ball.vertices @ turn.mT + torch.tensor([0.0, 0.0, 3.0]), ball.faces)
-        covered = visibility(mesh, camera_of(kind, (1500, 1400), torch.float32)) >= 0
+        covered = visibility(mesh, camera_of(kind, (900, 1000), torch.float32)) >= 0
         assert covered.float().mean() > 0.2
         for mask in (covered, covered.mT):
             padded = torch.nn.functional.pad(mask.to(torch.int8), (1, 1))

@@ -1,6 +1,8 @@
 """The kernels against their torch reference: the same arithmetic, so the same faces and the same bits of depth."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -208,12 +210,11 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
             *first_hit_linear(vertices, *pixels, faces, None, rows),
         )
 
-    def both_modes(work: object, jobs: object) -> None:
+    def both_modes(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
         for mode in (launch.WRITE_DEPTH, launch.WRITE_FACE):
-            with monkeypatch.context() as patch:
-                patch.setattr(launch, "WRITE_FIRST_HIT", mode)
-                for job in jobs:  # type: ignore[attr-defined]
-                    work(job)  # type: ignore[operator]
+            for *where, usual in jobs:
+                assert usual == int(launch.WRITE_FIRST_HIT)
+                work(*where, int(mode))
 
     expected = everything()
     assert int(expected[0].max()) < len(faces) // 2
