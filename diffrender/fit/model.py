@@ -28,7 +28,8 @@ class Optics:
     """How pictures were taken.
 
     Attributes:
-        rim: [RIM_KNOTS] factor of the colour at blurred coverages from RIM_START to 1, in even steps.
+        rim: [RIM_KNOTS - 1] factor of the colour at blurred coverages from RIM_START on, in even steps. At 1 it is 1:
+            otherwise colours could be brighter and all of the rim darker.
         center: [2] shift of the principal point in x and y, relative to the longest side of the image.
     """
 
@@ -38,7 +39,7 @@ class Optics:
     @staticmethod
     def ideal() -> "Optics":
         """No rim, and cameras as they say."""
-        return Optics(torch.ones(RIM_KNOTS), torch.zeros(2))
+        return Optics(torch.ones(RIM_KNOTS - 1), torch.zeros(2))
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -56,7 +57,8 @@ class Optics:
         around = _blur(alpha, RIM_WIDTH * max(alpha.shape[-2:]))
         place = ((around - RIM_START) / (1 - RIM_START)).clamp(0, 1).reshape(-1) * (RIM_KNOTS - 1)
         knot = place.detach().floor().clamp(max=RIM_KNOTS - 2).long()
-        low, high = self.rim.index_select(0, knot), self.rim.index_select(0, knot + 1)
+        rim = torch.cat([self.rim, torch.ones_like(self.rim[:1])])
+        low, high = rim.index_select(0, knot), rim.index_select(0, knot + 1)
         factor = torch.lerp(low, high, place - knot).reshape(alpha.shape)
         return torch.cat([picture[..., :3] * factor.unsqueeze(-1), picture[..., 3:]], dim=-1)
 

@@ -28,7 +28,7 @@ class FitSettings:
     seed: int = 0
     start: Literal["hull", "sphere"] = "hull"
     image_sizes: tuple[int, ...] = (160, 320)
-    mesh_cells: int = 100
+    mesh_cells: int = 128
     views_per_step: int = 4
     fit_shape: bool = True
     checkpoint_every: int = 50

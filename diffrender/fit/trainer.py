@@ -25,11 +25,12 @@ from .views import View, alike, load_views
 COLOR = 3.0
 SILHOUETTE = 1.0
 NORMALS = 0.02
-LAPLACIAN = 0.0
-EDGES = 0.0
+LAPLACIAN = 0.005  # the last two hardly count for the shape: they keep triangles from folding and degenerating
+EDGES = 0.0005
 COLOR_SMOOTHNESS = 0.3  # of squared differences along edges: colours must not paint what the shape should explain
 
-SMOOTHNESS = 20.0  # lambda of the large steps; the paper's default is 19
+SMOOTHNESS = 20.0  # lambda of the large steps, about the paper's default of 19, while the shape moves far
+LAST_SMOOTHNESS = 5.0  # and in the last stage, where details come
 SHAPE_STEP = 0.06  # first step of the large steps' coordinates, relative to the size of the object
 COLOR_STEP = 0.02  # first step of Adam on linear colours
 OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
@@ -100,7 +101,9 @@ class Trainer:
         color, silhouette = _image_losses(mesh.replace(vertex_colors=self._colors), self._optics, views)
         loss = COLOR * color + SILHOUETTE * silhouette + self._priors(mesh)
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(f"the loss became {float(loss.detach())} at step {len(self.history)}: please report this")
+            raise FloatingPointError(
+                f"the loss became {float(loss.detach())} at step {len(self.history)}: please report this"
+            )
         share = self._in_stage / self.settings.stage_steps[self._stage]
         rate = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2
         for optimizer in self._optimizers:
@@ -156,7 +159,8 @@ class Trainer:
         self._stage, self._in_stage = stage, 0
         self._views = load_views(self._images, self.settings.image_sizes[stage])
         self._base = Mesh(mesh.vertices, mesh.faces)
-        self._large_steps = LargeSteps(self._base.topology, smoothness=SMOOTHNESS)
+        last = stage == len(self.settings.image_sizes) - 1
+        self._large_steps = LargeSteps(self._base.topology, smoothness=LAST_SMOOTHNESS if last else SMOOTHNESS)
         self._coordinates = self._large_steps.to_differential(self._base.vertices)
         self._colors = mesh.vertex_colors.detach().clone().requires_grad_()
         self._optics = Optics(**{n: x.detach().clone().requires_grad_() for n, x in self._optics.tensors().items()})

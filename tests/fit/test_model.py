@@ -1,0 +1,65 @@
+"""The optics between mesh and photograph: what they do to ideal pictures, and to cameras."""
+
+import math
+
+import torch
+
+from diffrender.cameras import Camera, PinholeCamera
+from diffrender.fit.model import RIM_KNOTS, RIM_START, RIM_WIDTH, Optics
+
+
+def half_plane(size=200):
+    """A picture of a white half-plane that covers the right half of the columns."""
+    picture = torch.zeros(1, size, size, 4)
+    picture[:, :, size // 2 :] = 1.0
+    return picture
+
+
+def test_ideal_optics_change_nothing():
+    picture = torch.rand(2, 20, 30, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Optics.ideal().darken(picture), picture)
+    camera = PinholeCamera(30.0, 30.0, 15.0, 10.0, size=(20, 30))
+    shifted = Optics.ideal().shifted(camera)
+    assert (float(shifted.cx), float(shifted.cy)) == (15.0, 10.0)
+
+
+def test_rim_is_the_profile_at_the_blurred_coverage_of_an_edge():
+    optics = Optics(torch.linspace(0, 1, RIM_KNOTS)[:-1], torch.zeros(2))
+    row = optics.darken(half_plane())[0, 100, 100:, 0]
+    sigma = RIM_WIDTH * 200
+    # pixel k of the white side lies k + 1/2 from the edge; the blurred step there is the normal distribution, up to the
+    # kernel's sampling on whole pixels at a sigma of one pixel (3 % at worst) and its end at three sigma (0.3 %)
+    distance = torch.arange(100) + 0.5
+    coverage = 0.5 * (1 + torch.erf(distance / sigma / math.sqrt(2)))
+    expected = (coverage - RIM_START) / (1 - RIM_START)
+    torch.testing.assert_close(row, expected.to(row), rtol=0, atol=0.03)
+    assert float(row[0]) < 0.6
+    assert float(row[-1]) > 1 - 1e-5  # the weights of the blur sum to one, up to rounding
+
+
+def test_alpha_is_not_darkened():
+    optics = Optics(torch.zeros(RIM_KNOTS - 1), torch.zeros(2))
+    picture = half_plane()
+    assert torch.equal(optics.darken(picture)[..., 3], picture[..., 3])
+
+
+def test_rim_is_differentiable_to_picture_and_profile():
+    optics = Optics(torch.linspace(0.1, 1, RIM_KNOTS - 1, dtype=torch.float64).requires_grad_(), torch.zeros(2))
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 5, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    assert torch.autograd.gradcheck(lambda rim, p: Optics(rim, optics.center).darken(p), (optics.rim, picture))
+
+
+def test_center_moves_the_principal_point_by_a_share_of_the_longest_side():
+    optics = Optics(torch.ones(RIM_KNOTS - 1), torch.tensor([0.1, -0.01]))
+    camera = optics.shifted(PinholeCamera(30.0, 30.0, 15.0, 10.0, size=(20, 30)))
+    torch.testing.assert_close(torch.stack([camera.cx, camera.cy]), torch.tensor([18.0, 9.7]))
+
+
+def test_cameras_without_a_principal_point_stay_as_they_are():
+    class Plain(Camera):
+        def to_pixels(self, points):
+            return points[..., :2]
+
+    camera = Plain(size=(4, 4))
+    assert Optics.ideal().shifted(camera) is camera
