@@ -21,7 +21,12 @@ _CHUNK = 1 << 18  # grid points at a time: a few MB for each view's coordinates
 
 @torch.no_grad()
 def visual_hull(
-    masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor, *, resolution: int = 100
+    masks: Sequence[Tensor] | Tensor,
+    cameras: Sequence[Camera] | Camera,
+    bounds: Tensor,
+    *,
+    resolution: int = 100,
+    growth: float = 0.0,
 ) -> Mesh:
     """The visual hull of `masks` as a closed manifold: its largest component, without the cavities nobody can see.
 
@@ -30,6 +35,8 @@ def visual_hull(
         cameras: the camera of each view, of the mask's size; a batch [N] or a sequence.
         bounds: [2, 3] lowest and highest corner of a box around the object; the hull ends there.
         resolution: cubic cells along the longest side of the box.
+        growth: cells by which the hull is made thicker, within the box: half a cell holds parts together that are
+            thinner than the grid can see.
 
     Beyond the image a view says nothing where the mask touches that side of the image (the object goes on there), and
     carves otherwise. Behind the camera it says nothing.
@@ -42,7 +49,7 @@ def visual_hull(
         raise ValueError(f"resolution must be at least 2 cells; got {resolution}")
     views = _Views(masks, cameras, bounds)
     step = float((bounds[1] - bounds[0]).max()) / resolution
-    inside_by = _hull_values(views, bounds, step)
+    inside_by = _hull_values(views, bounds, step, growth * step)
     kept = _largest_component(inside_by > 0)
     if not bool(kept.any()):
         raise ValueError(
@@ -80,7 +87,7 @@ def object_bounds(masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | 
         radius = torch.maximum(radius, (offset - along * direction).norm(dim=-1).max())
     bounds = torch.stack([center - radius, center + radius])
     for _ in range(2):
-        coarse = visual_hull(masks, cameras, bounds, resolution=40).bounds()
+        coarse = visual_hull(masks, cameras, bounds, resolution=40, growth=1.0).bounds()  # thin parts count as well
         margin = (bounds[1] - bounds[0]).max() / 40  # one cell of the grid that found it
         bounds = torch.stack([coarse[0] - margin, coarse[1] + margin])
     return bounds
@@ -168,15 +175,15 @@ def _pixels_per_unit(camera: Camera, bounds: Tensor) -> float:
     return scale if visible else max(camera.size) / float((bounds[1] - bounds[0]).max())
 
 
-def _hull_values(views: _Views, bounds: Tensor, step: float) -> Tensor:
-    """[X, Y, Z] depth in hull and box, in world units, on the grid points from the lowest corner on."""
+def _hull_values(views: _Views, bounds: Tensor, step: float, growth: float = 0.0) -> Tensor:
+    """[X, Y, Z] depth in grown hull and box, in world units, on the grid points from the lowest corner on."""
     # to the first point at or beyond the far sides; the small number keeps rounding from adding one more
     counts = [int(n) + 1 for n in ((bounds[1] - bounds[0]) / step - 1e-3).ceil().tolist()]
     values = bounds.new_empty(counts)
     flat = values.view(-1)
     for start, points in _grid_chunks(bounds[0], step, counts):
         in_box = torch.minimum(points - bounds[0], bounds[1] - points).amin(-1)
-        flat[start : start + len(points)] = torch.minimum(views(points), in_box)
+        flat[start : start + len(points)] = torch.minimum(views(points) + growth, in_box)
     return values
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 import trimesh
 
-from diffrender.cameras import OrthographicCamera, PinholeCamera, look_at, stack_cameras
+from diffrender.cameras import OrthographicCamera, PinholeCamera, look_at, orbit_poses, stack_cameras
 from diffrender.hull import object_bounds, visual_hull
 from diffrender.io.datasets import load_dataset
+from diffrender.mesh import join
 from diffrender.primitives import sphere
+from diffrender.render import render
 
 BOUNDS = torch.tensor([[-1.5, -1.5, -1.5], [1.5, 1.5, 1.5]])
 
@@ -196,3 +198,17 @@ def test_hull_of_the_dinosaur_fits_all_its_silhouettes(shared_data):
     for i in (4, 11):
         drawn, mask = filled_silhouette(hull, images.cameras[i]), masks[i].numpy() > 0.5
         assert (drawn & mask).sum() / (drawn | mask).sum() > 0.96  # what the data's description says of a 100^3 hull
+
+
+def test_bounds_hold_a_thin_part_that_the_coarse_grid_cannot_see() -> None:
+    stick = sphere(3)
+    stick = stick.replace(vertices=stick.vertices * torch.tensor([0.8, 0.02, 0.02]) + torch.tensor([1.0, 0.0, 0.0]))
+    body = sphere(3)
+    object_ = join([body.replace(vertices=0.5 * body.vertices), stick])
+    R, t = orbit_poses(8, distance=5.0, elevation=25.0)
+    cameras = PinholeCamera(180.0, 180.0, 64.0, 64.0, size=(128, 128), R=R, t=t)
+    masks = render(object_, cameras)[..., 3]
+    low, high = object_bounds(masks, cameras)
+    pixel = 5.0 / 180.0  # in space, at the object's distance; masks cut at half coverage lose less
+    assert (low <= object_.bounds()[0] + pixel).all()
+    assert (high >= object_.bounds()[1] - pixel).all()
