@@ -10,7 +10,7 @@ from diffrender.cameras import OrthographicCamera, PinholeCamera, look_at, orbit
 from diffrender.hull import object_bounds, visual_hull
 from diffrender.io.datasets import load_dataset
 from diffrender.mesh import join
-from diffrender.primitives import sphere
+from diffrender.primitives import cube, sphere
 from diffrender.render import render
 
 BOUNDS = torch.tensor([[-1.5, -1.5, -1.5], [1.5, 1.5, 1.5]])
@@ -201,8 +201,8 @@ def test_hull_of_the_dinosaur_fits_all_its_silhouettes(shared_data):
 
 
 def test_bounds_hold_a_thin_part_that_the_coarse_grid_cannot_see() -> None:
-    stick = sphere(3)
-    stick = stick.replace(vertices=stick.vertices * torch.tensor([0.8, 0.02, 0.02]) + torch.tensor([1.0, 0.0, 0.0]))
+    stick = cube()
+    stick = stick.replace(vertices=stick.vertices * torch.tensor([0.7, 0.03, 0.03]) + torch.tensor([0.9, 0.0, 0.0]))
     body = sphere(3)
     object_ = join([body.replace(vertices=0.5 * body.vertices), stick])
     R, t = orbit_poses(8, distance=5.0, elevation=25.0)
