@@ -202,13 +202,13 @@ def test_hull_of_the_dinosaur_fits_all_its_silhouettes(shared_data):
 
 def test_bounds_hold_a_thin_part_that_the_coarse_grid_cannot_see() -> None:
     stick = cube()
-    stick = stick.replace(vertices=stick.vertices * torch.tensor([0.7, 0.03, 0.03]) + torch.tensor([0.9, 0.0, 0.0]))
+    stick = stick.replace(vertices=stick.vertices * torch.tensor([0.7, 0.015, 0.015]) + torch.tensor([0.9, 0.31, 0.17]))
     body = sphere(3)
     object_ = join([body.replace(vertices=0.5 * body.vertices), stick])
     R, t = orbit_poses(8, distance=5.0, elevation=25.0)
-    cameras = PinholeCamera(180.0, 180.0, 64.0, 64.0, size=(128, 128), R=R, t=t)
+    cameras = PinholeCamera(360.0, 360.0, 128.0, 128.0, size=(256, 256), R=R, t=t)
     masks = render(object_, cameras)[..., 3]
     low, high = object_bounds(masks, cameras)
-    pixel = 5.0 / 180.0  # in space, at the object's distance; masks cut at half coverage lose less
+    pixel = 5.0 / 360.0  # in space, at the object's distance; masks cut at half coverage lose less
     assert (low <= object_.bounds()[0] + pixel).all()
     assert (high >= object_.bounds()[1] - pixel).all()
