@@ -59,7 +59,9 @@ class Scene:
         """Pixels [P, 2] of all vertices and whether they mean anything [P]; without gradient, for linear cameras."""
         vertices = self.vertices.detach()
         with torch.no_grad():
-            if self.vertex_view is None:
+            if self.single is not None:
+                xy = self.single.local_project(vertices)[0]
+            elif self.vertex_view is None:
                 xy = self.camera.local_project(vertices.reshape(self.num_views, -1, 3))[0].reshape(-1, 2)
             else:
                 xy = self.camera[self.vertex_view].local_project(vertices.unsqueeze(1))[0].squeeze(1)
@@ -105,8 +107,8 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
-        vertices = flat.world_to_camera(mesh.vertices).reshape(-1, 3)
         single = flat[0] if flat.batch_shape[0] == 1 else None
+        vertices = (single or flat).world_to_camera(mesh.vertices).reshape(-1, 3)
         shape = tuple(camera.batch_shape)
         return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), shape, flat.linear_rays(), single)
 

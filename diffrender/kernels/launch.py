@@ -21,6 +21,7 @@ from .ray_tree import RayTree, SortedRays
 from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
 
 NO_FACE = 2**31 - 1
+BALANCE_SAMPLES = 4096  # vertices that are asked where the image is busy
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
 
 
@@ -170,8 +171,8 @@ def first_hit(
     outputs = [wp.from_torch(depths.view(-1)), wp.from_torch(hits.view(-1))]
 
     def launch(first: int, items: int, top: int, tops: int, parts: int, mode: int) -> None:
-        inputs = [*args, first, top, tops, mode]
-        wp.launch(kernel, dim=(items, parts), inputs=inputs, outputs=outputs, device=device_of(vertices))
+        inputs = [*args, parts, first, top, tops, mode]
+        wp.launch(kernel, dim=items * parts, inputs=inputs, outputs=outputs, device=device_of(vertices))
 
     if vertices.is_cuda and num_items:
         for mode in (WRITE_DEPTH, WRITE_FACE):
@@ -220,8 +221,8 @@ def _launch_rows(
 
     def launch(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
         bands = -(-(rows[1] - rows[0]) // band)
-        inputs = [*args, first, *rows, band, mode]
-        wp.launch(kernel, dim=(items, bands), inputs=inputs, outputs=arrays, device=device_of(vertices))
+        inputs = [*args, bands, first, *rows, band, mode]
+        wp.launch(kernel, dim=items * bands, inputs=inputs, outputs=arrays, device=device_of(vertices))
 
     if vertices.is_cuda:
         for writing in (WRITE_DEPTH, WRITE_FACE):
@@ -270,7 +271,8 @@ def side_by_side(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> 
 
 def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> list[int]:
     """Cuts 0 <= ... <= height such that about as many vertices project into each of the bands."""
-    y = xy[in_front, 1].nan_to_num(0.0).clamp(0, height)
+    stride = max(len(xy) // BALANCE_SAMPLES, 1)
+    y = xy[::stride, 1][in_front[::stride]].nan_to_num(0.0).clamp(0, height)
     if parts == 1 or y.numel() == 0:
         return [height * i // parts for i in range(parts + 1)]
     positions = [y.numel() * i // parts for i in range(1, parts)]

@@ -59,11 +59,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         w1 = dot3(d, n1)
         w2 = dot3(d, n2)
         depth = real(-1.0)
-        sign = side_sign(w0, n0)
-        if sign != 0 and sign == side_sign(w1, n1) and sign == side_sign(w2, n2) and (cull == 0 or sign < 0):
-            total = (w0 + w1) + w2
-            if total != real(0.0):
-                depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
+        if wp.min(wp.min(w0, w1), w2) >= real(0.0) or wp.max(wp.max(w0, w1), w2) <= real(0.0):
+            sign = side_sign(w0, n0)
+            if sign != 0 and sign == side_sign(w1, n1) and sign == side_sign(w2, n2) and (cull == 0 or sign < 0):
+                total = (w0 + w1) + w2
+                if total != real(0.0):
+                    depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
         return depth
 
     @wp.func
@@ -84,7 +85,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
     @wp.func
     def box_slack(low: vec2, high: vec2):
         """Projecting rounds by a few epsilon of the coordinate; a sixteenth of a pixel covers offsets like cx."""
-        return real(0.0625) + real(16.0) * epsilon * (wp.length(low) + wp.length(high))
+        size = (wp.abs(low[0]) + wp.abs(low[1])) + (wp.abs(high[0]) + wp.abs(high[1]))
+        return real(0.0625) + real(16.0) * epsilon * size
 
     @wp.func
     def narrow(low: real, high: real, slope: real, offset: real):
@@ -130,6 +132,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         cull: int,
         height: int,
         width: int,
+        parts: int,
         first: int,
         row_begin: int,
         row_end: int,
@@ -139,7 +142,11 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         hits: wp.array(dtype=wp.int32),
     ):
         """Face by face over the pixels of one band of rows; rays are affine in the pixel and have direction z = 1."""
-        item, part = wp.tid()
+        item = wp.tid()
+        part = int(0)
+        if parts > 1:
+            part = item % parts
+            item = item // parts
         num_faces = faces.shape[0]
         copy = int(0)
         face = first + item
@@ -183,30 +190,35 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         g = vec3(real(0.0), real(0.0), real(1.0))
-        determinant = dot3(a, n0)
-        certain = wp.abs(determinant) > real(32.0) * epsilon * (
-            wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
-        )
-        narrowed = central != 0 and certain and col1 - col0 > 7
-        sign = wp.where(determinant > real(0.0), real(1.0), real(-1.0))
+        narrowed = bool(False)
+        sign = real(1.0)
+        if central != 0 and col1 - col0 > 7:
+            determinant = dot3(a, n0)
+            narrowed = wp.abs(determinant) > real(32.0) * epsilon * (
+                wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
+            )
+            sign = wp.where(determinant > real(0.0), real(1.0), real(-1.0))
+        d0 = rays[view, 3]
+        dx = rays[view, 4]
+        dy = rays[view, 5]
 
         for row in range(row0, row1 + 1):
             y = real(row) + real(0.5)
             left = col0
             right = col1
             if narrowed:
-                start = rays[view, 3] + y * rays[view, 5]
+                start = d0 + y * dy
                 span = vec2(real(col0) + real(0.5), real(col1) + real(0.5))
-                span = row_interval(span[0], span[1], start, rays[view, 4], n0, sign)
-                span = row_interval(span[0], span[1], start, rays[view, 4], n1, sign)
-                span = row_interval(span[0], span[1], start, rays[view, 4], n2, sign)
+                span = row_interval(span[0], span[1], start, dx, n0, sign)
+                span = row_interval(span[0], span[1], start, dx, n1, sign)
+                span = row_interval(span[0], span[1], start, dx, n2, sign)
                 if span[0] > span[1]:
                     continue
                 left = wp.max(col0, int(wp.floor(span[0] - real(0.5))))
                 right = wp.min(col1, int(wp.ceil(span[1] - real(0.5))))
             for col in range(left, right + 1):
                 x = real(col) + real(0.5)
-                d = (rays[view, 3] + x * rays[view, 4]) + y * rays[view, 5]
+                d = (d0 + x * dx) + y * dy
                 depth = real(-1.0)
                 if central != 0:
                     depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
@@ -254,6 +266,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         central: int,
         z_depth: int,
         cull: int,
+        parts: int,
         first: int,
         top_begin: int,
         tops: int,
@@ -262,7 +275,11 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         hits: wp.array(dtype=wp.int32),
     ):
         """Face by face down the tree of rays: boxes of directions (and moments) a face cannot reach are skipped."""
-        item, part = wp.tid()
+        item = wp.tid()
+        part = int(0)
+        if parts > 1:
+            part = item % parts
+            item = item // parts
         num_faces = faces.shape[0]
         copy = int(0)
         face = first + item
@@ -382,6 +399,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         central: int,
         cull: int,
         height: int,
+        parts: int,
         first: int,
         row_begin: int,
         row_end: int,
@@ -391,7 +409,11 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         hits: wp.array(dtype=wp.int32),
     ):
         """Like `rasterize_linear`, for single rays sorted by row and by x within a row."""
-        item, part = wp.tid()
+        item = wp.tid()
+        part = int(0)
+        if parts > 1:
+            part = item % parts
+            item = item // parts
         num_faces = faces.shape[0]
         copy = int(0)
         face = first + item
