@@ -47,7 +47,7 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     >>> from diffrender.cameras import PinholeCamera
     >>> triangle = Mesh(torch.tensor([[0.0, 0, 1], [2, 0, 1], [0, 2, 1]]), torch.tensor([[0, 2, 1]]))
     >>> visibility(triangle, PinholeCamera(1, 1, 0, 0, size=(2, 3))).tolist()
-    [[0, 0, -1], [0, -1, -1]]
+    [[0, -1, -1], [-1, -1, -1]]
     """
     scene = pack(mesh, camera)
     face_index = face_image(scene, pixel_rays(scene.camera), cull_backfaces)
