@@ -145,7 +145,7 @@ class Camera(abc.ABC):
         The pixels are finite: callers see to that.
 
         The default solves `to_pixels(direction) = xy` by Newton's method (`diffrender.cameras.inverse`), with
-        gradients to `xy` and all parameters by the implicit function theorem (first derivatives only).
+        gradients to `xy` and all parameters, up to second derivatives, by the implicit function theorem.
         """
         return invert(self, xy)
 

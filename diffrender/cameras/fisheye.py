@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffrender.cameras.base import Parameter
 from diffrender.cameras.intrinsics import IntrinsicsCamera
+from diffrender.cameras.inverse import recorded_step
 from diffrender.cameras.radial import first_positive_root, invert_monotone, polynomial
 
 
@@ -71,8 +72,14 @@ class FisheyeCamera(IntrinsicsCamera):
         # Off the axis, and not where the inverse is NaN anyway: there the square root has a gradient.
         general = seen & (target > torch.finfo(xy.dtype).eps ** 0.5)
         rho = torch.sqrt(torch.where(general, u * u + v * v, 1.0))
-        radius, slope = self._radius(start)
-        theta = start - (radius - torch.where(general, rho, radius)) / slope.detach()  # implicit function theorem
+        with torch.no_grad():
+            _, slope = self._radius(start)
+
+        def missing(step: Tensor | None) -> Tensor:
+            radius, _ = self._radius(start if step is None else start + step)
+            return torch.where(general, rho - radius, 0.0)
+
+        theta = start + recorded_step(missing, lambda missing: missing / slope)
         scale = torch.where(general, torch.sin(theta) / rho, 1.0)
         axis = torch.where(general, torch.cos(theta), 1.0)
         directions = torch.stack((scale * u, scale * v, axis), dim=-1)

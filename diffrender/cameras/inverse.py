@@ -30,8 +30,8 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
     Each pixel starts at the best of a fixed set of directions and takes Newton steps in the tangent plane of the
     sphere, cut back until the pixel comes closer. Where several directions project to one pixel, the one counts that
     is reached from the optical axis before the projection folds back (beyond, its Jacobian changes sign).
-    A pixel that no direction projects to gets NaN and no gradient. Gradients follow from the implicit function
-    theorem: one last Newton step is recorded, with a constant Jacobian; second derivatives are not available.
+    A pixel that no direction projects to gets NaN and no gradient. First and second derivatives follow from the
+    implicit function theorem, see `recorded_step`.
     """
     directions = candidate_directions(xy.dtype, xy.device).reshape(-1, 3)
     flat = xy.reshape(-1, 2)
@@ -54,9 +54,35 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         state = state[found]
         lens = points.at(found)
         _, jacobian = _value_and_jacobian(lens, state)
-    missing = flat.index_select(0, found) - points.at(found, detach=False).to_pixels(state)
-    solved = _move(state, _combine(solve2(jacobian, missing), _tangents(state)))
-    return fill(solved, found, xy)
+    lens, target, tangents = points.at(found, detach=False), flat.index_select(0, found), _tangents(state)
+
+    def direction(step: Tensor) -> Tensor:
+        return _move(state, _combine(step, tangents))
+
+    step = recorded_step(
+        lambda step: target - lens.to_pixels(state if step is None else direction(step)),
+        lambda missing: solve2(jacobian, missing),
+    )
+    return fill(direction(step), found, xy)
+
+
+def recorded_step(missing: Callable[[Tensor | None], Tensor], solve: Callable[[Tensor], Tensor]) -> Tensor:
+    """The step from a solution to itself, with the first and second derivatives of the solution.
+
+    Args:
+        missing: from the step taken (None: no step, which saves a term) to what is then missing to the target.
+        solve: from what is missing to the step that would close it, with a constant Jacobian J.
+
+    Newton's step s1 = J^-1 m(0) is zero, and with m = 0 its derivative is that of the solution: the implicit function
+    theorem. Its error is of second order in the parameters, and every further step with the same J raises that by one,
+    since J is off by first order. So a second one, which leaves the value alone, makes second derivatives right; the
+    third would need another.
+    """
+    step = solve(missing(None))
+    if not (torch.is_grad_enabled() and step.requires_grad):
+        return step
+    left = missing(step)
+    return step + solve(left - left.detach())
 
 
 def fill(solved: Tensor, found: Tensor, xy: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffrender.cameras.base import Parameter
 from diffrender.cameras.intrinsics import IntrinsicsCamera, positive_depth
-from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, solve2
+from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
 from diffrender.cameras.radial import first_positive_root, invert_monotone, polynomial
 
 NUM_COEFFICIENTS = (4, 5, 8, 12, 14)
@@ -29,7 +29,8 @@ class OpenCVCamera(IntrinsicsCamera):
         R, t: [*batch, 3, 3] and [*batch, 3], world to camera.
 
     The formulas are those of the documentation of `cv2.projectPoints`. The inverse starts at that of the radial part,
-    and goes on by Newton's method with the analytic Jacobian; gradients by the implicit function theorem.
+    and goes on by Newton's method with the analytic Jacobian; first and second derivatives by the implicit function
+    theorem.
 
     >>> camera = OpenCVCamera(100.0, 100.0, 50.0, 50.0, dist=(-0.1, 0.0, 0.0, 0.0), size=(100, 100))
     >>> camera.project(torch.tensor([[0.5, 0.0, 1.0]]))  # 0.5 (1 - 0.1 * 0.25) = 0.4875
@@ -88,8 +89,13 @@ class OpenCVCamera(IntrinsicsCamera):
             found = ((residual <= 64 * tolerance) & inside).nonzero()[:, 0]
             state = state.index_select(0, found)
             jacobian, _ = lenses.at(found)._jacobian(state[:, 0], state[:, 1])
-        again = torch.stack(lenses.at(found, detach=False)._distort(state[:, 0], state[:, 1]), dim=-1)
-        uv = state + solve2(jacobian, flat.index_select(0, found) - again)
+        lens, wanted = lenses.at(found, detach=False), flat.index_select(0, found)
+
+        def missing(step: Tensor | None) -> Tensor:
+            at = state if step is None else state + step
+            return wanted - torch.stack(lens._distort(at[:, 0], at[:, 1]), dim=-1)
+
+        uv = state + recorded_step(missing, lambda missing: solve2(jacobian, missing))
         return fill(torch.cat((uv, torch.ones_like(uv[:, :1])), dim=-1), found, xy)
 
     def in_domain(self, points: Tensor) -> Tensor:

@@ -167,6 +167,39 @@ def test_gradients_of_rays_to_pixels_and_all_parameters(name: str) -> None:
     assert torch.autograd.gradcheck(function, (xy, *values))
 
 
+@pytest.mark.parametrize("method", ["project", "rays"])
+def test_second_derivatives_to_points_pixels_and_all_parameters(name: str, method: str) -> None:
+    """Also through inverses that are found by iteration."""
+    camera, names, values = functions_of_parameters(name)
+    xy = pixels(2)
+    points = camera.unproject(xy, torch.tensor([1.5, 2.5], dtype=torch.float64)).detach()
+    first = (points if method == "project" else xy).clone().requires_grad_()
+
+    def function(first: Tensor, turn: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = getattr(rebuilt(camera, names, turn, values), method)(first)
+        return result
+
+    assert torch.autograd.gradgradcheck(function, (first, *values))
+
+
+def test_second_derivatives_of_a_batch_are_those_of_its_cameras(name: str) -> None:
+    """In a batch the parameters take another way to the points, and for a thousand of those or more yet another."""
+    lens = make(name)
+    parameters = {n: getattr(lens, n) for n in lens._names}
+    xy, direction = pixels(1100), torch.randn(1100, 3, generator=torch.Generator().manual_seed(0)).double()
+
+    def curvature(copies: int) -> Tensor:
+        leaves = [p.expand(copies, *p.shape).clone().requires_grad_() if copies else p.clone().requires_grad_()
+                  for p in parameters.values()]  # fmt: skip
+        rays = lens.replace(**dict(zip(parameters, leaves, strict=True))).local_rays(xy)
+        first = torch.autograd.grad((sum(rays) * direction).square().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+        return torch.cat([g.reshape(max(copies, 1), -1) for g in second], dim=-1)
+
+    # Sums over a thousand rays of terms up to 1e3, in another order.
+    torch.testing.assert_close(curvature(2), curvature(0).expand(2, -1), rtol=1e-9, atol=1e-9)
+
+
 def test_gradients_are_finite_everywhere(name: str) -> None:
     if name in ("wavy", "naive"):
         pytest.skip("their authors did not guard the division")
