@@ -7,8 +7,14 @@ returns one number that does not depend on the number of vertices; where it says
 import torch
 from torch import Tensor
 
+from .derivatives import differentiable_once
 from .mesh import Mesh
 from .topology import Topology
+
+NOT_TWICE = (
+    "cotangent_laplacian has no second derivatives to the vertices, for torch has none through sparse matrices: "
+    "detach the matrix, which makes it a constant, or differentiate the surface's area instead"
+)
 
 
 def uniform_laplacian(topology: Topology, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -28,7 +34,8 @@ def cotangent_laplacian(mesh: Mesh) -> Tensor:
     """[V, V] sparse (coalesced COO) cotangent Laplacian: -(cot a + cot b) / 2 for an edge opposite to angles a and b.
 
     Pinkall & Polthier 1993, "Computing discrete minimal surfaces". Symmetric, rows sum to zero; applied to the vertices
-    it is the gradient of the surface's area. Differentiable to the vertices. Zero-area faces contribute nothing.
+    it is the gradient of the surface's area. Differentiable to the vertices, once: torch drops terms of second
+    derivatives through sparse matrices. Zero-area faces contribute nothing.
     """
     topology = mesh.topology
     a, b, c = _corners(mesh, topology)
@@ -37,7 +44,7 @@ def cotangent_laplacian(mesh: Mesh) -> Tensor:
     alive = (edge >= 0).nonzero().squeeze(-1)
     halves = cotangents.reshape(-1).index_select(0, alive) / 2
     weights = halves.new_zeros(topology.num_edges).index_add(0, edge[alive], halves)
-    return _laplacian(topology, weights)
+    return _laplacian(topology, differentiable_once(weights, NOT_TWICE))
 
 
 def laplacian_smoothness(mesh: Mesh) -> Tensor:

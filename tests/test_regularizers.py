@@ -66,6 +66,23 @@ def test_cotangent_laplacian_has_gradients_where_a_face_has_no_area():
     assert torch.isfinite(vertices.grad).all()
 
 
+def test_cotangent_laplacian_is_differentiable_once_and_says_so():
+    """Where torch loses the terms of second derivatives: a silent zero would be wrong."""
+    mesh = wobbly(octahedron())
+    vertices = mesh.vertices.clone().requires_grad_()
+    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def energy(vertices: torch.Tensor) -> torch.Tensor:
+        return (cotangent_laplacian(mesh.replace(vertices=vertices)).to_dense() * weights).sum()
+
+    assert torch.autograd.gradcheck(energy, vertices)
+    (plain,) = torch.autograd.grad(energy(vertices), vertices)
+    (recorded,) = torch.autograd.grad(energy(vertices), vertices, create_graph=True)
+    assert torch.equal(recorded, plain)
+    with pytest.raises(RuntimeError, match=r"no second derivatives to the vertices.*detach the matrix"):
+        recorded.square().sum().backward()
+
+
 def test_smoothness_of_an_octahedron_is_one_half():
     # the mean of the neighbours is the centre: distance 1, squared edge 2
     assert float(laplacian_smoothness(octahedron())) == pytest.approx(0.5)
