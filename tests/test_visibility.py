@@ -4,6 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lenses import (
+    HiddenOrthographic,
+    HiddenPinhole,
+    Panorama,
+    Pushbroom,
+    Stereographic,
+    WavyTelecentric,
+)
 from torch import Tensor
 
 from diffrender.cameras import (
@@ -22,17 +30,6 @@ from diffrender.visibility import visibility
 DTYPES = (torch.float32, torch.float64)
 
 
-class Stereographic(Camera):
-    """A user's camera: one method, and a field of view up to (not including) the whole sphere."""
-
-    def __init__(self, f: float | Tensor, *, size: tuple[int, int], t: Tensor | None = None) -> None:
-        super().__init__(size=size, f=f, t=t)
-
-    def to_pixels(self, points: Tensor) -> Tensor:
-        middle = points.new_tensor([self.width / 2, self.height / 2])
-        return self.f[..., None] * points[..., :2] / (points.norm(dim=-1, keepdim=True) + points[..., 2:]) + middle
-
-
 def camera_of(kind: str, size: tuple[int, int], dtype: torch.dtype) -> Camera:
     """A camera of each kind whose image of the unit ball at (0, 0, 3) fits into `size`."""
     s, cx, cy = float(min(size)), torch.tensor(size[1] / 2 + 0.3, dtype=dtype), size[0] / 2 - 0.2
@@ -44,10 +41,17 @@ def camera_of(kind: str, size: tuple[int, int], dtype: torch.dtype) -> Camera:
         return FisheyeCamera(1.1 * s, s, cx, cy, k=(0.05, -0.01, 0.002, 0.0), size=size)
     if kind == "opencv":
         return OpenCVCamera(1.1 * s, 1.2 * s, cx, cy, dist=(-0.3, 0.1, 0.002, -0.003, 0.02), size=size)
+    if kind == "panorama":
+        return Panorama(1.0 + 0 * cx, size=size)
+    if kind == "pushbroom":
+        return Pushbroom(s + 0 * cx, 2.6 / s, size=size)
+    if kind == "telecentric":
+        return WavyTelecentric(2.6 / s + 0 * cx, 0.08 * s, size=size)
     return Stereographic(2.0 * s + 0 * cx, size=size)
 
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv", "custom")
+USERS_OWN = ("panorama", "pushbroom", "telecentric")  # without a centre, or with seam and poles
 
 
 # Exact arithmetic
@@ -213,7 +217,7 @@ def scene(kind: str, seed: int) -> Mesh:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + USERS_OWN)
 def test_visibility_is_what_an_independent_ray_caster_sees(kind: str, dtype: torch.dtype) -> None:
     for seed, name in enumerate(("sphere", "around", "soup", "slivers", "tiny", "through the camera")):
         mesh = scene(name, seed).to(dtype=dtype)
@@ -246,11 +250,66 @@ def test_lens_that_sees_behind_itself() -> None:
     torch.testing.assert_close(found.reshape(-1), expected, rtol=0, atol=0)
 
 
+SPHERICAL = {
+    "face over the pole": [[0.0, -1.0, 0.6], [0.5, -1.0, -0.4], [-0.5, -1.0, -0.3]],
+    "pole in a corner": [[0.0, -1.0, 0.0], [0.5, -1.0, -0.4], [0.4, -0.5, 0.9]],
+    "pole on an edge": [[-0.5, -1.0, 0.25], [0.5, -1.0, -0.25], [0.4, -0.5, 0.9]],
+    "across the seam": [[-0.7, 0.3, -1.0], [0.6, 0.4, -1.2], [0.1, -0.8, -0.9]],
+    "seam on an edge": [[0.0, 0.3, -1.0], [0.0, -0.8, -1.3], [0.9, -0.1, -0.9]],
+    "across seam and pole": [[-0.7, 0.8, -1.0], [0.6, 0.7, -1.2], [0.1, 0.9, 0.9]],
+    "half around": [[-1.0, 0.1, 0.5], [1.0, 0.2, 0.6], [0.1, 0.3, -0.05]],
+    "both poles nearly": [[0.05, -1.0, 0.01], [-0.1, 1.0, 0.02], [0.8, 0.1, 0.3]],
+    "tiny beside the pole": [[0.01, -1.0, 0.02], [0.03, -1.0, 0.01], [0.02, -1.0, 0.04]],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SPHERICAL)
+def test_panorama_shows_faces_at_its_poles_and_across_its_seam(name: str, dtype: torch.dtype) -> None:
+    """Their corners say little about the pixels they cover: whole rows at a pole, both ends of rows at the seam."""
+    corners = torch.tensor(SPHERICAL[name], dtype=dtype)
+    camera = Panorama(torch.tensor(1.0, dtype=dtype), size=(60, 90))
+    origins, directions = camera.rays(camera.pixel_centers().reshape(-1, 2))
+    assert torch.isfinite(directions).all()
+    found = visibility(Mesh(corners, torch.tensor([[0, 1, 2]])), camera).reshape(-1)
+    expected, certain = cast(origins.double(), directions.double(), corners[None].double(), torch.finfo(dtype).eps)
+    assert certain.double().mean() > 0.99
+    assert (expected >= 0).any()
+    torch.testing.assert_close(found[certain], expected[certain], rtol=0, atol=0)
+    if name == "face over the pole":
+        assert (found.reshape(60, 90)[0] == 0).all()
+    if name == "across the seam":
+        assert (found.reshape(60, 90)[:, [0, -1]] == 0).any(0).all()
+
+
+# The fast path and the general one
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["pinhole", "orthographic"])
+def test_general_path_sees_what_the_fast_path_sees(kind: str, dtype: torch.dtype) -> None:
+    """Pixel for pixel, also with batches, lists and culling: both decide with the same arithmetic."""
+    hidden_type = HiddenPinhole if kind == "pinhole" else HiddenOrthographic
+    meshes = [scene(name, 5).to(dtype=dtype) for name in ("sphere", "soup", "slivers", "tiny", "through the camera")]
+    for size in ((29, 38), (1, 1), (1, 23)):
+        one = camera_of(kind, size, dtype)
+        parameters = {name: getattr(one, name) for name in one._names}
+        fast = stack_cameras([one.replace(t=(0.1 * i, -0.05 * i, 0.1 * i)) for i in range(5)])
+        hidden = stack_cameras([hidden_type(**parameters, size=size, t=camera_t) for camera_t in fast.t])
+        assert fast.linear_rays() is not None
+        assert hidden.linear_rays() is None
+        for mesh in (meshes, meshes[1], meshes[4]):
+            for cull in (False, True):
+                expected = visibility(mesh, fast, cull_backfaces=cull)
+                assert 1 in size or (expected >= 0).any()
+                torch.testing.assert_close(visibility(mesh, hidden, cull_backfaces=cull), expected, rtol=0, atol=0)
+
+
 # Watertight
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + USERS_OWN)
 @settings(max_examples=8, deadline=None)
 @given(turn=st.tuples(*[st.floats(-3, 3)] * 3), shift=st.tuples(*[st.floats(-0.4, 0.4)] * 3))
 def test_closed_surface_around_the_camera_has_no_hole(
@@ -307,7 +366,7 @@ def test_culling_hides_faces_seen_from_behind() -> None:
 # Batches, lists, threads
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + USERS_OWN)
 def test_batches_equal_single_images(kind: str) -> None:
     mesh = scene("soup", 1).to(dtype=torch.float32)
     one = camera_of(kind, (20, 27), torch.float32)
@@ -319,7 +378,7 @@ def test_batches_equal_single_images(kind: str) -> None:
     torch.testing.assert_close(batch, singles, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + USERS_OWN)
 def test_lists_of_meshes_equal_single_images(kind: str) -> None:
     empty = Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
     meshes = [scene(name, 2).to(dtype=torch.float32) for name in ("soup", "sphere", "tiny")]
@@ -333,7 +392,7 @@ def test_lists_of_meshes_equal_single_images(kind: str) -> None:
     assert (same[1] == -1).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + USERS_OWN)
 def test_number_of_threads_changes_nothing(kind: str) -> None:
     mesh = scene("soup", 3).to(dtype=torch.float32)
     one = camera_of(kind, (37, 29), torch.float32)

@@ -167,7 +167,10 @@ class Camera(abc.ABC):
         return torch.linalg.vector_norm(points, dim=-1)
 
     def affine_rays(self) -> LinearRays | None:
-        """The rays of a linear camera, in the pixels of `to_pixels`; None for all others."""
+        """Rays that are affine in the pixel, in the pixels of `to_pixels`; None for all others.
+
+        The author of a camera without a centre (`is_central = False`) must write them.
+        """
         return None
 
     def check_parameters(self) -> None:
@@ -210,9 +213,16 @@ class Camera(abc.ABC):
         return origins, _nan_unless(seen, directions)
 
     def linear_rays(self) -> LinearRays | None:
-        """Camera-frame rays as an affine function of the pixel, if this camera is linear (pinhole, orthographic)."""
-        rays = self.affine_rays()
-        return rays if rays is None or self._is_unmapped() else rays.mapped(self._pixel_scale, self._pixel_offset)
+        """Camera-frame rays as an affine function of the pixel, if straight edges stay straight as well; else None.
+
+        They do where affine rays have one centre (pinhole) or one direction (orthographic). Others, a pushbroom
+        camera's, bend edges.
+        """
+        rays = self._affine_rays()
+        if rays is None or self.is_central:
+            return rays
+        turning = torch.stack((rays.direction_dx, rays.direction_dy)).detach()
+        return None if bool(turning.any()) else rays
 
     def valid(self, points: Tensor) -> Tensor:
         """Camera-frame points [..., 3] -> mask [...]: `project` and `rays` are inverse to each other there."""
@@ -413,14 +423,19 @@ class Camera(abc.ABC):
         xy = self._in_batch("xy", xy, 2)
         seen = torch.isfinite(xy.detach()).all(-1)
         xy = torch.where(seen[..., None], xy, 0.5)
-        linear = self.linear_rays()
-        if linear is not None:
-            return *linear.at(xy), seen
+        affine = self._affine_rays()
+        if affine is not None:
+            return *affine.at(xy), seen
         closed = type(self).from_pixels is not Camera.from_pixels  # the search tries other points than those of `xy`
         directions = self._handed_over(xy.shape[:-1] if closed else torch.Size()).from_pixels(self._unmap(xy))
         seen = seen & torch.isfinite(directions.detach()).all(-1)
         directions = torch.where(seen[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
         return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None], seen
+
+    def _affine_rays(self) -> LinearRays | None:
+        """`affine_rays` in the pixels of the image, after crop and resize."""
+        rays = self.affine_rays()
+        return rays if rays is None or self._is_unmapped() else rays.mapped(self._pixel_scale, self._pixel_offset)
 
     def _world_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same in the world."""
