@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .kernels import dot3, plane_normal, side_sign
+from .kernels import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .scene import Scene
 from .visibility import PixelRays, first_faces
 
@@ -53,24 +53,40 @@ class Boundary:
 
 
 @dataclass(frozen=True, eq=False)
-class _Edges:
-    """Candidate edges: view, edge index, corners in `scene.vertices`, and the nearest face on each side (-1: none)."""
+class _Lines:
+    """C straight lines in space across which the image may jump."""
 
+    points: Tensor  # [Q, 3] camera frame, differentiable
+    ends: Tensor  # [C, 2] indices into `points`
     view: Tensor  # [C]
-    edge: Tensor  # [C]
-    ends: Tensor  # [C, 2]
-    left: Tensor  # [C]
+    edge: Tensor  # [C] index into `mesh.topology.edges`
+    left: Tensor  # [C] the face in front on each side, just beside the line; -1 for none
     right: Tensor  # [C]
 
 
 @dataclass(frozen=True, eq=False)
 class _Segments:
-    """Straight parts of candidate edges in the image: from `start` to `end` of the edge (0 to 1), pixels and depth."""
+    """Parts of lines that are straight in the image: from `span` 0 to 1 of the line, pixels and depth."""
 
-    edge: Tensor  # [K] index into the candidates
-    span: Tensor  # [K, 2] where on the edge
+    line: Tensor  # [K]
+    span: Tensor  # [K, 2]
     xy: Tensor  # [K, 2, 2]
     depth: Tensor  # [K, 2]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Parts of segments inside one pixel, as they are seen."""
+
+    segment: Tensor  # [M]
+    low: Tensor  # [M] where on the segment, from 0 to 1; float64
+    high: Tensor  # [M]
+    line: Tensor  # [M]
+    xy: Tensor  # [M, 2] the middle, on the line itself
+    pixel: Tensor  # [M] index into the B * H * W pixels
+    center: Tensor  # [M, 2] its centre
+    left: Tensor  # [M]
+    right: Tensor  # [M]
 
 
 def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backfaces: bool = False) -> Boundary:
@@ -83,37 +99,28 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         cull_backfaces: as given to `visibility`.
     """
     with torch.no_grad():
-        edges = _candidates(scene, faceted, cull_backfaces)
-        segments = _segments(scene, edges)
-        segment, low, high = _split_at_pixels(segments.xy, scene.camera.size)
-        edge = segments.edge[segment]
-        view = edges.view[edge]
-        middle = 0.5 * (low + high)
-        start, end = segments.xy[segment].unbind(1)
-        xy = torch.lerp(start, end, middle.unsqueeze(-1).to(start.dtype))
-        on_edge, left, right, visible = _sides(scene, edges, segments, segment, middle, xy, cull_backfaces)
-        keep = visible.nonzero().squeeze(-1)
-        segment, edge, view, xy, low, high = (x[keep] for x in (segment, edge, view, xy, low, high))
-        height, width = scene.camera.size
-        column = xy[:, 0].long().clamp(0, width - 1)
-        row = xy[:, 1].long().clamp(0, height - 1)
-        pixel = (view * height + row) * width + column
+        lines = _candidates(scene, faceted, cull_backfaces)
+        segments = _segments(scene, lines)
+        pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
+        view = lines.view.index_select(0, pieces.line)
 
-    used, piece_segment = torch.unique_consecutive(segment, return_inverse=True)
-    ends = _project_spans(scene, edges, segments.edge[used], segments.span[used])  # [U, 2, 2], differentiable
-    ends = ends.index_select(0, piece_segment)
+    used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
+    ends = _project_points(scene, lines, segments.line[used], segments.span[used])[0]  # [U, 2, 2], differentiable
+    ends = ends.index_select(0, segment)
     with torch.no_grad():
-        center = torch.stack([column, row], dim=-1) + 0.5
-        left_of_center = _center_side(scene, edges, edge, rays, view, pixel)
-        hand = handedness(scene).index_select(0, view)
-        area = _hidden_area(ends, low, high, center.to(ends.dtype), left_of_center, hand)
-        flow = (hand * (high - low)).to(ends.dtype)
-        left, right = left[keep], right[keep]
-        length = (ends[:, 1] - ends[:, 0]).norm(dim=-1) * (high - low)
-        reach = area.abs() / length
-        left_share, right_share = (_share(scene, edges, edge, view, ends, face, reach) for face in (left, right))
-    area = _Area.apply(ends, area.to(ends.dtype), flow, (0.5 * (low + high)).to(ends.dtype))
-    return Boundary(view, pixel, on_edge[keep], left, right, left_share, right_share, area)
+        hand = handedness(scene).to(ends.dtype).index_select(0, view)
+        origins, directions = _center_rays(scene, rays, view, pieces.pixel, pieces.center)
+        points = _end_points(lines, pieces.line)
+        if not scene.camera.is_central:
+            points = points - origins.unsqueeze(1)
+        area = hidden_area(points, directions.to(points.dtype), ends, pieces.low, pieces.high, pieces.center, hand)
+        flow = hand * (pieces.high - pieces.low).to(ends.dtype)
+        middle = (0.5 * (pieces.low + pieces.high)).to(ends.dtype)
+        reach = (area / (flow * (ends[:, 1] - ends[:, 0]).norm(dim=-1))).abs()
+        edge = lines.edge.index_select(0, pieces.line)
+        left_share, right_share = (_share(scene, edge, view, ends, f, reach) for f in (pieces.left, pieces.right))
+    area = _Area.apply(ends, area, flow, middle)
+    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, left_share, right_share, area)
 
 
 class _Area(torch.autograd.Function):
@@ -139,121 +146,62 @@ class _Area(torch.autograd.Function):
         return push.unsqueeze(1) * weights, None, None, None
 
 
-def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Edges:
+def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     """Edges with faces on one side only, as seen from the camera, and edges whose two sides may differ in colour."""
     topology = scene.mesh.topology
-    view, face = _drawn_faces(scene)
     copies = scene.num_views if scene.face_view is None else 1
-    sign = _turning(scene, view, face).reshape(copies, scene.mesh.num_faces)  # [B or 1, F] sign of a . (b x c)
-    direction = torch.where(topology.forward, 1, -1).to(torch.int8)
-    side = sign[:, topology.edge_halfedges // 3] * direction  # [B or 1, H] +1: on the left of the edge
-    exists = torch.ones_like(side, dtype=torch.bool)
-    if cull_backfaces:
-        exists = sign[:, topology.edge_halfedges // 3] < 0
-    has_left = _any_per_edge((side > 0) & exists, topology.edge_start)
-    has_right = _any_per_edge((side < 0) & exists, topology.edge_start)
-    jumps = (has_left & has_right) if faceted else (has_left & has_right & topology.seam)
-    copy, edge = ((has_left != has_right) | jumps).nonzero(as_tuple=True)
-
-    # The faces at each candidate edge, and how near they are just beside it.
-    count = topology.edge_count[edge]
-    owner = torch.repeat_interleave(torch.arange(len(edge), device=edge.device), count)
-    offset = torch.arange(len(owner), device=edge.device) - (count.cumsum(0) - count)[owner]
-    place = topology.edge_start[edge][owner] + offset
-    halfedge = topology.edge_halfedges[place]
+    chosen, left, right = edge_sides(
+        scene.vertices, scene.faces, topology, scene.vertex_stride, copies, _eyes(scene),
+        faceted=faceted, cull=cull_backfaces,
+    )  # fmt: skip
     if scene.face_view is None:
-        view = copy
+        view = chosen // max(topology.num_edges, 1)
+        edge = chosen - view * topology.num_edges
+        ends = topology.edges.index_select(0, edge) + (view * scene.vertex_stride).unsqueeze(-1)
     else:
-        first = topology.edge_halfedges[topology.edge_start[edge]]
-        view = scene.face_view[first // 3]
-    ends = topology.edges[edge] + (copy * scene.vertex_stride).unsqueeze(-1)
-    corners = scene.faces[halfedge // 3] + (copy[owner] * scene.vertex_stride).unsqueeze(-1)
-    side = side[copy[owner], place]
-    exists = exists[copy[owner], place]
-    nearness = _nearness(scene, view[owner], ends[owner], corners, side)
-    faces = halfedge // 3
-    left, right = (_nearest_face(owner, faces, nearness, exists & (side == wanted), len(edge)) for wanted in (1, -1))
-    return _Edges(view, edge, ends, left, right)
+        edge = chosen
+        ends = topology.edges.index_select(0, edge)
+        view = scene.face_view.index_select(0, torch.maximum(left, right))
+    return _Lines(scene.vertices, ends, view, edge, left, right)
 
 
-def _drawn_faces(scene: Scene) -> tuple[Tensor, Tensor]:
-    """View and face index of every face in every view that it is drawn in."""
-    face = torch.arange(scene.mesh.num_faces, device=scene.faces.device)
-    if scene.face_view is not None:
-        return scene.face_view, face
-    view = torch.arange(scene.num_views, device=face.device)
-    return view.repeat_interleave(len(face)), face.repeat(scene.num_views)
-
-
-def _turning(scene: Scene, view: Tensor, face: Tensor) -> Tensor:
-    """int8 sign of a . (b x c) of faces as seen from the camera: one sign per face keeps silhouettes closed loops."""
-    vertices = scene.vertices
-    if scene.face_view is None:
-        a, b, c = (vertices.reshape(scene.num_views, -1, 3)[:, scene.faces[:, i]].reshape(-1, 3) for i in range(3))
-    else:
-        a, b, c = (vertices[scene.faces[:, i]] for i in range(3))
-    normal = torch.linalg.cross(b - a, c - a)
-    towards = a - _eye(scene, view, (a + b + c) / 3)
-    return torch.where((normal * towards).sum(-1) >= 0, 1, -1).to(torch.int8)
-
-
-def _eye(scene: Scene, view: Tensor, points: Tensor) -> Tensor:
-    """Where the rays start that see `points` [N, 3] (camera frame)."""
+def _eyes(scene: Scene) -> Tensor | None:
+    """[copies * F, 3] where the rays start that see the middles of all faces (camera frame); None: in the origin."""
     if scene.camera.is_central:
-        return torch.zeros_like(points)
-    return scene.rays_at(view, scene.project_at(view, points)[0])[0]
+        return None
+    if scene.face_view is None:
+        middles = scene.vertices.reshape(scene.num_views, -1, 3)[:, scene.faces].mean(-2).reshape(-1, 3)
+        view = torch.arange(scene.num_views, device=scene.faces.device).repeat_interleave(len(scene.faces))
+    else:
+        middles, view = scene.vertices[scene.faces].mean(-2), scene.face_view
+    return scene.rays_at(view, scene.project_at(view, middles)[0])[0]
 
 
-def _any_per_edge(flags: Tensor, start: Tensor) -> Tensor:
-    """[B, E] whether any half-edge of an edge has its flag [B, H] set; `start` [E + 1] delimits the edges."""
-    total = torch.nn.functional.pad(flags.to(torch.int32).cumsum(1), (1, 0))
-    return total[:, start[1:]] > total[:, start[:-1]]
-
-
-def _nearness(scene: Scene, view: Tensor, ends: Tensor, corners: Tensor, side: Tensor) -> Tensor:
-    """Of faces on the same side of an edge the one with the largest value is seen in front, just beside the edge.
-
-    With p on the edge and u pointing to the faces' side, the ray p + h u meets the plane with normal N at the depth
-    (p . N) / ((p + h u) . N), which falls with h at the rate (u . N) / (p . N).
-    """
-    start, end = scene.vertices[ends[:, 0]], scene.vertices[ends[:, 1]]
-    eye = _eye(scene, view, 0.5 * (start + end))
-    outward = torch.linalg.cross(start + end - 2 * eye, end - start) * side.unsqueeze(-1).to(start.dtype)
-    a, b, c = scene.vertices[corners.reshape(-1)].reshape(-1, 3, 3).unbind(1)
-    normal = torch.linalg.cross(b - a, c - a)
-    rate = (outward * normal).sum(-1) / ((0.5 * (start + end) - eye) * normal).sum(-1)
-    return rate.nan_to_num(nan=-torch.inf)
-
-
-def _nearest_face(owner: Tensor, faces: Tensor, nearness: Tensor, wanted: Tensor, count: int) -> Tensor:
-    """[count] for each owner the face with the largest nearness among the wanted, the lowest such; -1 for none."""
-    none = torch.iinfo(torch.int64).max
-    best = nearness.new_full((count,), -torch.inf)
-    best = best.scatter_reduce(0, owner[wanted], nearness[wanted], "amax")
-    chosen = wanted & (nearness == best[owner])
-    face = faces.new_full((count,), none).scatter_reduce(0, owner[chosen], faces[chosen], "amin")
-    return torch.where(face == none, -1, face)
-
-
-def _segments(scene: Scene, edges: _Edges) -> _Segments:
-    """Cut candidate edges to the camera's domain, into parts that are straight in the image to `MAX_SAG` pixels."""
-    device = edges.edge.device
-    index = torch.arange(len(edges.edge), device=device)
-    span = torch.tensor([0.0, 1.0], dtype=scene.vertices.dtype, device=device).expand(len(index), 2)
+def _segments(scene: Scene, lines: _Lines) -> _Segments:
+    """Cut lines to the camera's domain, into parts that are straight in the image to `MAX_SAG` pixels."""
+    index = torch.arange(len(lines.view), device=lines.view.device)
+    span = lines.points.new_tensor([0.0, 1.0]).expand(len(index), 2)
     if scene.linear_rays is not None:
         if scene.camera.is_central:
-            index, span = _in_front(scene.vertices[edges.ends][..., 2], scene.vertices[edges.ends], index, span)
+            ends = _end_points(lines, index)
+            index, span = _in_front(ends[..., 2], ends, index, span)
     else:
-        index, span = _bend(scene, edges)
-    xy, depth = _project_points(scene, edges, index, span)
-    usable = torch.isfinite(xy).all(-1).all(-1)
+        index, span = _bend(scene, lines)
+    xy, depth = _project_points(scene, lines, index, span)
+    usable = torch.isfinite(xy).flatten(1).all(-1)
     if scene.linear_rays is None:
-        middle, _ = _project_points(scene, edges, index, span.mean(1, keepdim=True))
+        middle, _ = _project_points(scene, lines, index, span.mean(1, keepdim=True))
         stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
         # A chord that its own middle is far away from jumps across a seam or out of the domain.
         usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
     keep = usable.nonzero().squeeze(-1)
-    return _Segments(index[keep], span[keep], xy[keep], depth[keep])
+    return _Segments(*(x.index_select(0, keep) for x in (index, span, xy, depth)))
+
+
+def _end_points(lines: _Lines, line: Tensor) -> Tensor:
+    """The ends [K, 2, 3] of lines [K], camera frame."""
+    ends = lines.ends.index_select(0, line)
+    return lines.points.index_select(0, ends.reshape(-1)).reshape(-1, 2, 3)
 
 
 def _in_front(z: Tensor, ends: Tensor, index: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,11 +215,11 @@ def _in_front(z: Tensor, ends: Tensor, index: Tensor, span: Tensor) -> tuple[Ten
     return index[keep], torch.stack([begin, end], dim=-1)[keep]
 
 
-def _bend(scene: Scene, edges: _Edges) -> tuple[Tensor, Tensor]:
-    """Cut every edge into equal parts, as many as its bend in the image asks for."""
-    index = torch.arange(len(edges.edge), device=edges.edge.device)
+def _bend(scene: Scene, lines: _Lines) -> tuple[Tensor, Tensor]:
+    """Cut every line into equal parts, as many as its bend in the image asks for."""
+    index = torch.arange(len(lines.view), device=lines.view.device)
     probe = torch.linspace(0, 1, 5, dtype=scene.vertices.dtype, device=index.device).expand(len(index), 5)
-    xy, _ = _project_points(scene, edges, index, probe)
+    xy, _ = _project_points(scene, lines, index, probe)
     # A parabola strays from its chord by an eighth of its second difference, per part; the factor 4 ** 2 is for the
     # quarter of the edge that the second difference of the probes sees.
     bend = 2 * (xy[:, 2:] - 2 * xy[:, 1:-1] + xy[:, :-2]).norm(dim=-1).amax(-1)
@@ -282,111 +230,74 @@ def _bend(scene: Scene, edges: _Edges) -> tuple[Tensor, Tensor]:
     return owner, torch.stack([part / total, (part + 1) / total], dim=-1)
 
 
-def _project_points(scene: Scene, edges: _Edges, index: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [K, S, 2] and depth [K, S] of the points `at` [K, S] (0 to 1) of candidate edges `index` [K]."""
-    ends = scene.vertices.index_select(0, edges.ends[index].reshape(-1)).reshape(-1, 2, 1, 3)
+def _project_points(scene: Scene, lines: _Lines, index: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [K, S, 2] and depth [K, S] of the points `at` [K, S] (0 to 1) of lines `index` [K]."""
+    ends = _end_points(lines, index).unsqueeze(2)
     points = ends[:, 0] * (1 - at).unsqueeze(-1) + ends[:, 1] * at.unsqueeze(-1)
-    view = edges.view[index].repeat_interleave(at.shape[1])
+    view = lines.view.index_select(0, index).repeat_interleave(at.shape[1])
     xy, depth = scene.project_at(view, points.reshape(-1, 3))
     return xy.reshape(*at.shape, 2), depth.reshape(at.shape)
 
 
-def _project_spans(scene: Scene, edges: _Edges, index: Tensor, span: Tensor) -> Tensor:
-    return _project_points(scene, edges, index, span)[0]
+def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool) -> _Pieces:
+    """Cut segments at the pixels' sides, and keep the pieces that nothing hides.
 
-
-def _split_at_pixels(xy: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut segments `xy` [K, 2, 2] at the image's border and at every line between pixels.
-
-    Returns:
-        For each piece its segment [M] and where on it the piece begins and ends, [M] and [M] in float64, from 0 to 1.
+    The ray goes through the point of the line in space, not through the chord of a bent edge: a hundredth of a pixel to
+    the inside of a silhouette it would meet the next face instead of the background.
     """
-    start = xy[:, 0].double()
-    delta = xy[:, 1].double() - start
-    limit = start.new_tensor([size[1], size[0]])
-    # Liang & Barsky 1984: the part inside the image.
-    safe = torch.where(delta == 0, 1.0, delta)
-    enter, leave = (-start / safe), ((limit - start) / safe)
-    enter, leave = torch.minimum(enter, leave), torch.maximum(enter, leave)
-    parallel_inside = (delta == 0) & (start >= 0) & (start <= limit)
-    enter = torch.where(delta == 0, torch.where(parallel_inside, -torch.inf, torch.inf), enter)
-    leave = torch.where(delta == 0, torch.inf, leave)
-    begin, end = enter.amax(-1).clamp(min=0), leave.amin(-1).clamp(max=1)
-    inside = (end > begin).nonzero().squeeze(-1)
-    start, delta, begin, end = start[inside], delta[inside], begin[inside], end[inside]
-
-    first, last = start + delta * begin.unsqueeze(-1), start + delta * end.unsqueeze(-1)
-    lowest = torch.minimum(first, last).floor().long() + 1  # the lines strictly between
-    highest = torch.maximum(first, last).ceil().long() - 1
-    count = (highest - lowest + 1).clamp(min=0)  # [K, 2]
-    cuts, owners = [begin], [torch.arange(len(begin), device=xy.device)]
-    for axis in range(2):
-        owner = torch.repeat_interleave(owners[0], count[:, axis])
-        step = torch.arange(len(owner), device=xy.device) - (count[:, axis].cumsum(0) - count[:, axis])[owner]
-        line = lowest[owner, axis] + step
-        cuts.append(((line - start[owner, axis]) / delta[owner, axis]).clamp(begin[owner], end[owner]))
-        owners.append(owner)
-    cut, owner = torch.cat(cuts), torch.cat(owners)
-    order = torch.argsort(cut)
-    order = order[torch.sort(owner[order], stable=True).indices]
-    cut, owner = cut[order], owner[order]
-    following = torch.cat([cut[1:], cut.new_zeros(1)])
-    last_of_segment = torch.ones_like(owner, dtype=torch.bool)
-    last_of_segment[:-1] = owner[1:] != owner[:-1]
-    following = torch.where(last_of_segment, end[owner], following)
-    keep = (following > cut).nonzero().squeeze(-1)
-    return inside[owner[keep]], cut[keep], following[keep]
-
-
-def _sides(
-    scene: Scene, edges: _Edges, segments: _Segments, segment: Tensor, middle: Tensor, xy: Tensor, cull: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixel [M, 2] on the edge itself, what is seen left and right of it (-1: background), and whether it is seen.
-
-    The ray goes through the point of the edge in space, not through the chord `xy` [M, 2] of a bent edge: a hundredth
-    of a pixel to the inside of a silhouette it would meet the next face instead of the background.
-    """
-    edge = segments.edge[segment]
-    view = edges.view[edge]
-    t = middle.to(xy.dtype)
+    segment, low, high = split_at_pixels(segments.xy, scene.camera.size)
+    pixel, _ = _pixels(scene, lines, segments, segment, low, high)
+    segment, low, high = split_at_crossings(segments.xy, segment, low, high, pixel)
+    pixel, center = _pixels(scene, lines, segments, segment, low, high)
+    line = segments.line.index_select(0, segment)
+    view = lines.view.index_select(0, line)
+    t = (0.5 * (low + high)).to(segments.xy.dtype)
     if scene.camera.is_central:  # along a straight line 1 / depth is affine in the image
-        near, far = segments.depth[segment].unbind(-1)
+        near, far = segments.depth.index_select(0, segment).unbind(-1)
         t = t * near / torch.lerp(far, near, t)
-    span = segments.span[segment]
-    at = torch.lerp(span[:, 0], span[:, 1], t).unsqueeze(-1)
-    ends = scene.vertices[edges.ends[edge]]
-    point = torch.lerp(ends[:, 0], ends[:, 1], at)
-    on_edge, edge_depth = scene.project_at(view, point)
-    origins, directions = scene.rays_at(view, on_edge)
-    sure = edge_depth > 0
+    begin, end = segments.span.index_select(0, segment).unbind(-1)
+    at = torch.lerp(begin, end, t).unsqueeze(-1)
+    begin, end = _end_points(lines, line).unbind(1)
+    point = torch.lerp(begin, end, at)
+    xy, depth = scene.project_at(view, point)
+    origins, directions = scene.rays_at(view, xy)
+    sure = depth > 0
     if scene.linear_rays is None:
         sure &= torch.cosine_similarity(point - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:
-        directions = point / edge_depth.unsqueeze(-1)
+        directions = point / depth.unsqueeze(-1)
     behind, behind_depth = first_faces(
-        scene, view, on_edge, origins, directions, skip_edge=edges.edge[edge], cull_backfaces=cull
+        scene, view, xy, origins, directions, skip_edge=lines.edge.index_select(0, line), cull_backfaces=cull
     )
-    left, right = (torch.where(face >= 0, face, behind) for face in (edges.left[edge], edges.right[edge]))
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
-    touching = 1 - TOUCHING * torch.finfo(edge_depth.dtype).eps
-    return on_edge, left, right, sure & (behind_depth > edge_depth * touching)
+    touching = 1 - TOUCHING * torch.finfo(depth.dtype).eps
+    keep = (sure & (behind_depth > depth * touching)).nonzero().squeeze(-1)
+    segment, low, high, line, xy, pixel, center, behind = (
+        x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind)
+    )
+    left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
+    left, right = (torch.where(face >= 0, face, behind) for face in (left, right))
+    return _Pieces(segment, low, high, line, xy, pixel, center, left, right)
 
 
-def _center_side(scene: Scene, edges: _Edges, edge: Tensor, rays: PixelRays, view: Tensor, pixel: Tensor) -> Tensor:
-    """+1 where the pixel's centre lies left of the edge, -1 right: decided bit for bit like visibility does."""
+def _pixels(
+    scene: Scene, lines: _Lines, segments: _Segments, segment: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The pixel [M] (index into B * H * W) that holds each piece, and its centre [M, 2]."""
     height, width = scene.camera.size
-    start, end = scene.vertices[edges.ends[edge]].unbind(1)
-    if rays.linear is not None:
-        center = torch.stack([pixel % width, pixel // width % height], dim=-1).to(start.dtype) + 0.5
-        origins, directions = scene.rays_at(view, center)
-    else:
-        assert rays.directions is not None
-        directions = rays.directions[pixel]
-        origins = directions if rays.origins is None else rays.origins[pixel]
-    if not scene.camera.is_central:
-        start, end = start - origins, end - origins
-    normal = plane_normal(start, end)
-    return side_sign(dot3(directions.to(start.dtype), normal), normal)
+    begin, end = segments.xy.index_select(0, segment).unbind(1)
+    middle = torch.lerp(begin, end, (0.5 * (low + high)).to(begin.dtype).unsqueeze(-1)).long()
+    column, row = middle[:, 0].clamp(0, width - 1), middle[:, 1].clamp(0, height - 1)
+    view = lines.view.index_select(0, segments.line.index_select(0, segment))
+    return (view * height + row) * width + column, torch.stack([column, row], dim=-1).to(begin.dtype) + 0.5
+
+
+def _center_rays(scene: Scene, rays: PixelRays, view: Tensor, pixel: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+    """The rays [M, 3] through the centres of pixels, bit for bit those that visibility asked."""
+    if rays.directions is None:
+        return scene.rays_at(view, center)
+    directions = rays.directions.index_select(0, pixel)
+    return directions if rays.origins is None else rays.origins.index_select(0, pixel), directions
 
 
 def handedness(scene: Scene) -> Tensor:
@@ -409,46 +320,12 @@ def handedness(scene: Scene) -> Tensor:
     return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)
 
 
-def _hidden_area(ends: Tensor, low: Tensor, high: Tensor, center: Tensor, side: Tensor, hand: Tensor) -> Tensor:
-    """Signed area [M] of the pixel that each piece hides from the centre: positive if the centre is on its right.
-
-    From the centre of a unit square every side is half a unit away, so a sector's area is a quarter of its share of
-    the perimeter; the triangle between the centre and the piece is taken off. Where a bent edge runs past the centre
-    on one side and its straight piece on the other, `side`, which visibility agrees with, decides.
-    """
-    start, end = ends.double().unbind(1)
-    center = center.double()
-    a = start + (end - start) * low.unsqueeze(-1) - center
-    b = start + (end - start) * high.unsqueeze(-1) - center
-    side = side * hand
-    turn = _perimeter(b) - _perimeter(a)
-    turn = torch.where(turn > 2, turn - 4, torch.where(turn < -2, turn + 4, turn))
-    wide = turn.abs() > 1
-    turn = torch.where(wide & (side > 0) & (turn < 0), turn + 4, turn)
-    turn = torch.where(wide & (side < 0) & (turn > 0), turn - 4, turn)
-    triangle = 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
-    return -(0.25 * turn - triangle) * hand
-
-
-def _share(
-    scene: Scene, edges: _Edges, edge: Tensor, view: Tensor, ends: Tensor, face: Tensor, reach: Tensor
-) -> Tensor:
+def _share(scene: Scene, edge: Tensor, view: Tensor, ends: Tensor, face: Tensor, reach: Tensor) -> Tensor:
     """[M] how much of the strip of width `reach` (pixels) along an edge its `face` can fill; 1 for other faces."""
-    own = scene.mesh.topology.face_edges[face] == edges.edge[edge].unsqueeze(-1)  # [M, 3] the corner opposite
+    own = scene.mesh.topology.face_edges[face] == edge.unsqueeze(-1)  # [M, 3] the corner opposite
     corner = scene.corners(view, face.clamp(min=0)).gather(1, own.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
     xy, _ = scene.project_at(view, scene.vertices[corner])
     along, across = ends[:, 1] - ends[:, 0], xy - ends[:, 0]
     width = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).abs() / along.norm(dim=-1)
     share = (width / reach).nan_to_num(1.0).clamp(max=1).to(ends.dtype)
     return torch.where(own.any(-1) & (face >= 0), share, torch.ones_like(share))
-
-
-def _perimeter(p: Tensor) -> Tensor:
-    """Where the ray from a square's centre through `p` [M, 2] meets its border, in sides from the corner (1, -1)."""
-    size = p.abs().amax(-1).clamp(min=torch.finfo(p.dtype).tiny)
-    x, y = (p / size.unsqueeze(-1)).unbind(-1)  # on the square [-1, 1]
-    right = (x >= y.abs()) & (x > 0)
-    left = (-x >= y.abs()) & (x < 0)
-    horizontal = torch.where(y > 0, 1.5 - 0.5 * x, 3.5 + 0.5 * x)
-    vertical = torch.where(right, 0.5 + 0.5 * y, 2.5 - 0.5 * y)
-    return torch.where(right | left, vertical, horizontal)

@@ -197,13 +197,16 @@ class Mesh:
     @cached_property
     def topology(self) -> Topology:
         """Which faces meet where (see `topology.Topology`): built when first asked for, then kept."""
+        source = self.__dict__.get("_source")
+        if source is not None:
+            return source.topology
         return Topology.build(self.faces, self.vertices, self.uv_faces, self.material_index)
 
     def replace(self, **changes: Any) -> "Mesh":
-        """A mesh with other fields; the topology is kept where vertices move and faces stay the same.
+        """A mesh with other fields; where vertices move and faces stay the same, both share one topology.
 
         Given `vertex_normals` belong to the vertices they came with: new vertices drop them, unless new normals come
-        along. Vertices that share a position stay welded in a kept topology, also when they are moved apart.
+        along. Vertices that share a position in the first mesh stay welded, also when they are moved apart.
 
         >>> mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]]))
         >>> mesh.replace(vertices=2 * mesh.vertices).bounds()
@@ -220,8 +223,8 @@ class Mesh:
             changes.setdefault("material_index", None)
         mesh = replace(self, **changes)
         kept = all(getattr(mesh, name) is getattr(self, name) for name in ("faces", "uv_faces", "material_index"))
-        if "topology" in self.__dict__ and kept and mesh.vertices.shape == self.vertices.shape:
-            mesh.__dict__["topology"] = self.topology
+        if kept and mesh.vertices.shape == self.vertices.shape:
+            mesh.__dict__["_source"] = self.__dict__.get("_source", self)  # whoever is asked first builds it for all
         return mesh
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Mesh":
@@ -234,7 +237,7 @@ class Mesh:
         shared = self.uv_faces is self.faces
         changes["uv_faces"] = changes["faces"] if shared else _to(self.uv_faces, device, None)
         mesh = replace(self, **changes, materials=tuple(m.to(device, dtype) for m in self.materials))
-        if "topology" in self.__dict__:
+        if "topology" in self.__dict__.get("_source", self).__dict__:
             mesh.__dict__["topology"] = self.topology.to(mesh.vertices.device)
         return mesh
 

@@ -1,9 +1,10 @@
 """The seam to the kernels: functions on tensors. No caller sees Warp, nothing is compiled or probed at import."""
 
 from .barycentrics import barycentrics
+from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .launch import first_hit, first_hit_linear, rasterize_linear
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
-from .reference import barycentrics_reference, dot3, first_hit_reference, plane_normal, side_sign
+from .reference import barycentrics_reference, first_hit_reference
 
 __all__ = [
     "RayTree",
@@ -11,14 +12,15 @@ __all__ = [
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
-    "dot3",
+    "edge_sides",
     "first_hit",
     "first_hit_linear",
     "first_hit_reference",
+    "hidden_area",
     "image_slots",
-    "plane_normal",
     "rasterize_linear",
     "scattered_slots",
-    "side_sign",
     "sort_rays",
+    "split_at_crossings",
+    "split_at_pixels",
 ]

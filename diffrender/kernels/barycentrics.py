@@ -1,13 +1,12 @@
 """Barycentrics and depth along rays: a fused kernel with its own reverse mode; plain torch for second derivatives."""
 
-from itertools import pairwise
 from typing import Any
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, load_kernel, side_by_side, vectors
+from .launch import launch_ranges, load_kernel, vectors
 from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 
@@ -27,7 +26,9 @@ class _Barycentrics(torch.autograd.Function):
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
         front = torch.empty_like(depth, dtype=torch.uint8)
         inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
-        _launch("barycentrics", corners, inputs, [vectors(weights), wp.from_torch(depth), wp.from_torch(front)])
+        outputs = [vectors(weights), wp.from_torch(depth), wp.from_torch(front)]
+        kernel = load_kernel(make_barycentric_kernels, "barycentrics", corners)
+        launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
         ctx.save_for_backward(corners, directions, weights, depth)
         ctx.z_depth = z_depth
         front = front.bool()
@@ -53,24 +54,10 @@ class _Barycentrics(torch.autograd.Function):
             wp.from_torch(depth_gradient.detach().contiguous()),
         ]
         outputs = [vectors(corner_gradient), vectors(direction_gradient)]
-        _launch("barycentrics_gradient", corners, inputs, outputs)
+        kernel = load_kernel(make_barycentric_kernels, "barycentrics_gradient", corners)
+        launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
         return corner_gradient, direction_gradient, None
 
 
 def _settings(corners: Tensor, z_depth: bool) -> list[Any]:
     return [int(z_depth), smallest_total(corners.dtype), MAX_OUTSIDE]
-
-
-def _launch(name: str, corners: Tensor, inputs: list[Any], outputs: list[Any]) -> None:
-    """One launch per thread over disjoint ranges of the N rays."""
-    count = corners.shape[0]
-    if count == 0:
-        return
-    kernel = load_kernel(make_barycentric_kernels, name, corners)
-    parts = 1 if corners.is_cuda else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
-    cuts = [count * i // parts for i in range(parts + 1)]
-
-    def work(first: int, stop: int) -> None:
-        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(corners))
-
-    side_by_side(work, list(pairwise(cuts)))

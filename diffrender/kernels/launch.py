@@ -201,6 +201,19 @@ def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:
     return kernel
 
 
+def launch_ranges(kernel: Any, count: int, inputs: list[Any], outputs: list[Any], like: Tensor, min_share: int) -> None:
+    """Launch a kernel over `count` items that write to places of their own; its last input is the first item."""
+    if count == 0:
+        return
+    parts = 1 if like.is_cuda else max(min(torch.get_num_threads(), count // min_share), 1)
+    cuts = [count * i // parts for i in range(parts + 1)]
+
+    def work(first: int, stop: int) -> None:
+        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(like))
+
+    side_by_side(work, list(pairwise(cuts)))
+
+
 def _launch_rows(
     kernel: Any,
     args: list[Any],

@@ -66,17 +66,18 @@ def sort_rays(
     view: Tensor, xy: Tensor, origins: Tensor | None, directions: Tensor, num_views: int, height: int
 ) -> SortedRays:
     """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image."""
-    order = torch.sort(xy[:, 0], stable=True).indices
     row = view * height + xy[:, 1].long().clamp(0, height - 1)
-    rows, by_row = torch.sort(row[order], stable=True)
-    order = order[by_row]
-    first = torch.searchsorted(rows, torch.arange(num_views * height + 1, device=view.device))
+    x = xy[:, 0]
+    # One key for both: x within the image scaled into [0, 1); what rounding swaps is closer than boxes are exact.
+    fraction = x.double().clamp(min=0) / (1 + x.amax().clamp(min=0)) if len(x) else x.double()
+    keys, order = torch.sort(row + fraction, stable=True)
+    first = torch.searchsorted(keys, torch.arange(num_views * height + 1, dtype=keys.dtype, device=view.device))
     return SortedRays(
         order,
         first.to(torch.int32),
-        xy[order, 0].contiguous(),
-        None if origins is None else origins.detach()[order],
-        directions.detach()[order],
+        x.index_select(0, order),
+        None if origins is None else origins.detach().index_select(0, order),
+        directions.detach().index_select(0, order),
         num_views,
         height,
     )

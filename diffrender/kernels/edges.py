@@ -1,0 +1,134 @@
+"""What the boundary asks of edges, as functions on tensors: see `boundary`."""
+
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from ..topology import Topology
+from .launch import launch_ranges, load_kernel, vectors
+from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
+
+MIN_EDGES = 2048  # fewer are not worth a second thread
+
+
+def edge_sides(
+    vertices: Tensor,
+    faces: Tensor,
+    topology: Topology,
+    vertex_stride: int,
+    copies: int,
+    eyes: Tensor | None,
+    *,
+    faceted: bool,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges where the image may jump, and the face in front on each side of them, just beside the edge.
+
+    Args:
+        vertices: [P, 3] camera frame.
+        faces: [F, 3] indices into one copy of the vertices.
+        topology: edges of the mesh.
+        vertex_stride, copies: how far the copies are apart in `vertices`, and how many there are.
+        eyes: [copies * F, 3] where the ray to the middle of each face starts, or None: the origin.
+        faceted: the shading jumps at every edge.
+        cull: faces seen from behind do not exist.
+
+    Returns:
+        [C] index `copy * E + edge`, and [C], [C] the faces on its left and right, -1 for none.
+    """
+    kernel = load_kernel(make_edge_kernels, "edge_sides", vertices)
+    count = copies * topology.num_edges
+    left = torch.empty(count, dtype=torch.int32, device=vertices.device)
+    right = torch.empty_like(left)
+    inputs = [
+        vectors(vertices),
+        wp.from_torch(faces),
+        vertex_stride,
+        vectors(vertices if eyes is None else eyes),
+        int(eyes is None),
+        wp.from_torch(topology.edges),
+        wp.from_torch(topology.edge_start),
+        wp.from_torch(topology.edge_halfedges),
+        wp.from_torch(topology.forward.view(torch.uint8)),
+        wp.from_torch(topology.seam.view(torch.uint8)),
+        int(faceted),
+        int(cull),
+    ]
+    launch_ranges(kernel, count, inputs, [wp.from_torch(left), wp.from_torch(right)], vertices, MIN_EDGES)
+    chosen = (left != int(NO_CANDIDATE)).nonzero().squeeze(-1)
+    return chosen, left.index_select(0, chosen).long(), right.index_select(0, chosen).long()
+
+
+def split_at_pixels(segments: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut segments [K, 2, 2] (pixels) at the image's border and at every line between pixels.
+
+    Returns:
+        For each piece its segment [M] and where on it the piece begins and ends, [M] and [M] in float64, from 0 to 1.
+    """
+    kernel = load_kernel(make_edge_kernels, "split_at_pixels", segments)
+    return _split(kernel, [vectors(segments), *size], len(segments), segments)
+
+
+def split_at_crossings(
+    segments: Tensor, segment: Tensor, low: Tensor, high: Tensor, pixel: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut pieces, `low` to `high` [M] of a `segment` [M], where others in the same `pixel` [M] cross them.
+
+    Returns:
+        As `split_at_pixels`.
+    """
+    kernel = load_kernel(make_edge_kernels, "split_at_crossings", segments)
+    pixels, order = torch.sort(pixel, stable=True)
+    pieces = [wp.from_torch(x) for x in (segment, low, high, order, pixels)]
+    source, low, high = _split(kernel, [vectors(segments), *pieces], len(segment), segments)
+    return segment.index_select(0, source), low, high
+
+
+def _split(kernel: Any, inputs: list[Any], count: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a kernel that cuts `count` things twice: it counts the parts, then writes them; source, begin and end [M]."""
+    device = like.device
+    counts = torch.zeros(count, dtype=torch.int64, device=device)
+
+    def run(mode: int, offsets: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> None:
+        outputs = [wp.from_torch(x) for x in (counts, *parts)]
+        launch_ranges(kernel, count, [*inputs, mode, wp.from_torch(offsets)], outputs, like, MIN_EDGES)
+
+    def room(length: int) -> tuple[Tensor, Tensor, Tensor]:
+        begin, end = torch.empty(2, length, dtype=torch.float64, device=device)
+        return torch.empty(length, dtype=torch.int64, device=device), begin, end
+
+    run(int(COUNT), counts, room(1))
+    total = counts.cumsum(0)
+    parts = room(int(total[-1]) if count else 0)
+    run(int(WRITE), total - counts, parts)
+    return parts
+
+
+def hidden_area(
+    points: Tensor, directions: Tensor, ends: Tensor, low: Tensor, high: Tensor, center: Tensor, hand: Tensor
+) -> Tensor:
+    """Signed share [M] of its pixel that a piece of an edge hides from the pixel's centre.
+
+    Args:
+        points: [M, 2, 3] the edge's ends, relative to where the ray of the pixel's centre starts.
+        directions: [M, 3] that ray.
+        ends: [M, 2, 2] pixels of the segment.
+        low, high: [M] float64 where on the segment the piece begins and ends.
+        center: [M, 2] the pixel's centre.
+        hand: [M] +1, or -1 where the image is mirrored.
+    """
+    kernel = load_kernel(make_edge_kernels, "hidden_area", ends)
+    area = torch.empty_like(ends[:, 0, 0])
+    inputs = [
+        vectors(points),
+        vectors(directions),
+        vectors(ends),
+        wp.from_torch(low),
+        wp.from_torch(high),
+        vectors(center),
+        wp.from_torch(hand.to(ends.dtype)),
+    ]
+    launch_ranges(kernel, len(area), inputs, [wp.from_torch(area)], ends, MIN_EDGES)
+    return area
