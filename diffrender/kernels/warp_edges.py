@@ -1,5 +1,8 @@
 """The Warp kernels of the boundary: which edges are silhouettes, where they cross pixels, and the area they hide."""
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 
