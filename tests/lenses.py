@@ -21,7 +21,10 @@ class Panorama(Camera):
 
     def to_pixels(self, points: Tensor) -> Tensor:
         x, y, z = points.unbind(-1)
-        longitude, latitude = torch.atan2(x, z), torch.atan2(y, torch.sqrt(x * x + z * z).clamp(min=1e-12))
+        # A pole has no longitude: it gets one, so that gradients there are finite. (Without the underflow of squares.)
+        on_axis = torch.maximum(x.abs(), z.abs()) <= 1e-12 * y.abs().clamp(min=1e-3)
+        x, z = torch.where(on_axis, 0.0, x), torch.where(on_axis, 1e-12 * y.abs().clamp(min=1e-3), z)
+        longitude, latitude = torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))
         column = self.width * (0.5 + longitude / (2 * math.pi))
         return torch.stack((column, self.height * (0.5 + self.gain * latitude / math.pi)), dim=-1)
 

@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from diffrender.cameras import (
@@ -459,47 +457,6 @@ def test_camera_inside_a_mesh_sees_it_everywhere(kind: str) -> None:
     mesh = mesh.replace(vertices=4 * (mesh.vertices - SHIFT.float()) + torch.tensor([0.2, -0.1, 0.3]))
     image = assert_finite(mesh, camera_of(kind, (12, 13), torch.float32))
     torch.testing.assert_close(image[..., -1], torch.ones(12, 13), rtol=0, atol=1e-5)
-
-
-def fuzz(seed: int, kind: str) -> None:
-    """A small soup on a coarse lattice around the eye: every coincidence there is."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def pick(*options: object) -> object:
-        return options[int(torch.randint(len(options), (1,), generator=generator))]
-
-    dtype = pick(torch.float32, torch.float64)
-    size = pick((1, 1), (1, 6), (5, 1), (6, 7))
-    count, faces = (
-        int(torch.randint(1, 9, (1,), generator=generator)),
-        int(torch.randint(0, 7, (1,), generator=generator)),
-    )
-    vertices = torch.randint(-2, 3, (count, 3), generator=generator).to(dtype) * float(pick(0.25, 0.5, 1.0))  # type: ignore[arg-type]
-    vertices[:, 2] += float(pick(0.0, 0.0, 1.0, 2.0))  # type: ignore[arg-type]
-    if pick(True, False):
-        vertices += 1e-3 * torch.randn(vertices.shape, generator=generator).to(dtype)
-    mesh = Mesh(vertices, torch.randint(0, count, (faces, 3), generator=generator))
-    options: dict[str, object] = {"cull_backfaces": pick(True, False), "samples": pick(1, 1, 2)}
-    if pick(True, False):
-        options["shader"] = Lambert((DirectionalLight((0.0, 0.3, -1.0)),), normals=pick("flat", "smooth"))  # type: ignore[arg-type]
-    camera = camera_of(kind, size, dtype)  # type: ignore[arg-type]
-    if pick(True, False):
-        camera = camera.replace(cx=size[1] / 2, cy=size[0] / 2)  # type: ignore[index]
-    assert_finite(mesh, camera, **options)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 2**31))
-def test_degenerate_scenes_give_finite_images_and_gradients(kind: str, seed: int) -> None:
-    fuzz(seed, kind)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_degenerate_scenes_give_finite_images_and_gradients(kind: str) -> None:
-    for seed in range(25_000):
-        fuzz(seed, kind)
 
 
 def test_materials_of_several_kinds_render_together() -> None:
