@@ -1,0 +1,121 @@
+"""How steeply faces are seen, and triangles in the image cut at the borders of pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from .launch import device_of, load_kernel, side_by_side, vectors
+from .warp_clipping import make_clipping_kernels
+
+MIN_SHARE = 1024  # fewer faces are not worth a second thread
+
+
+@dataclass(frozen=True, eq=False)
+class PixelParts:
+    """K pairs of a triangle and a pixel, ordered by triangle, row and column.
+
+    Attributes:
+        triangle: [K] index.
+        pixel: [K] index into the H * W pixels.
+        area: [K] of the triangle's part inside the pixel; pairs that only almost touch have 0, give or take a rounding.
+        centroid: [K, 2] of that part, in pixels.
+    """
+
+    triangle: Tensor
+    pixel: Tensor
+    area: Tensor
+    centroid: Tensor
+
+
+def face_cosines(vertices: Tensor, faces: Tensor, *, copies: int = 1, eyes: Tensor | None = None) -> Tensor:
+    """|cos| of the angle between a face's normal and the ray to its middle: [copies * F], NaN for faces without area.
+
+    Args:
+        vertices: [P, 3] camera frame; `copies` of all vertices one after another.
+        faces: [F, 3] indices of one copy.
+        eyes: [copies * F, 3] where the rays to the middles of the faces start; None: in the origin.
+    """
+    kernel = load_kernel(make_clipping_kernels, "face_cosines", vertices)  # before there are arrays: it starts Warp
+    count = copies * faces.shape[0]
+    cosines = vertices.new_zeros(count)
+    inputs = [
+        vectors(vertices),
+        wp.from_torch(faces.contiguous()),
+        vertices.shape[0] // copies,
+        vectors(vertices if eyes is None else eyes),
+        int(eyes is None),
+    ]
+    _launch(kernel, vertices, count, inputs, [wp.from_torch(cosines)])
+    return cosines
+
+
+def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
+    """Cut triangles [T, 3, 2] (finite pixels, float64, either orientation) at the pixels of a (height, width) image."""
+    assert triangles.dtype == torch.float64, "areas of slivers want all digits"
+    counting, filling = (
+        load_kernel(make_clipping_kernels, name, triangles) for name in ("count_pixels", "fill_pixels")
+    )
+    count, device = triangles.shape[0], triangles.device
+    counts = torch.zeros(count, dtype=torch.int32, device=device)
+    corners = vectors(triangles)
+    _launch(counting, triangles, count, [corners, *size], [wp.from_torch(counts)])
+    ends = counts.cumsum(0)
+    total = int(ends[-1]) if count else 0
+    triangle, pixel = (torch.zeros(total, dtype=torch.int64, device=device) for _ in range(2))
+    area, centroid = triangles.new_zeros(total), triangles.new_zeros(total, 2)
+    outputs = [wp.from_torch(triangle), wp.from_torch(pixel), wp.from_torch(area), vectors(centroid)]
+    if total:
+        _launch(filling, triangles, count, [corners, wp.from_torch(ends - counts), *size], outputs)
+    return PixelParts(triangle, pixel, area, centroid)
+
+
+def clip_to_pixels_reference(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
+    """The kernel's arithmetic in plain torch, every triangle with every pixel; only pairs with an area come back."""
+    height, width = size
+    index = torch.arange(height * width, device=triangles.device)
+    corner = torch.stack([index % width, index // width], dim=-1).to(triangles.dtype)
+    p = triangles.unsqueeze(1) - corner.unsqueeze(1)  # [T, H * W, 3, 2]
+    total = _side_integrals(p, p.roll(-1, dims=2)).sum(2)
+    triangle, pixel = (total[..., 0] != 0).nonzero(as_tuple=True)
+    part = total[triangle, pixel]
+    return PixelParts(triangle, pixel, part[:, 0].abs(), corner[pixel] + part[:, 1:] / part[:, :1])
+
+
+def _side_integrals(p: Tensor, q: Tensor) -> Tensor:
+    """[..., 3] area and first moments between sides p q [..., 2] and the y axis, within the unit square."""
+
+    def crossings(axis: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        start, step = p[..., axis], (q - p)[..., axis]
+        flat = step == 0
+        step = torch.where(flat, 1.0, step)
+        first, last = (-start / step).clamp(low, high), ((1 - start) / step).clamp(low, high)
+        return torch.where(flat, low, torch.minimum(first, last)), torch.where(flat, high, torch.maximum(first, last))
+
+    def piece(begin: Tensor, end: Tensor) -> Tensor:
+        x0, x1 = ((p + t.unsqueeze(-1) * (q - p))[..., 0].clamp(0, 1) for t in (begin, end))
+        y0, y1 = ((p + t.unsqueeze(-1) * (q - p))[..., 1] for t in (begin, end))
+        means = [(x0 + x1) / 2, (x0 * x0 + x0 * x1 + x1 * x1) / 6, (2 * (x0 * y0 + x1 * y1) + x0 * y1 + x1 * y0) / 6]
+        return torch.stack(means, dim=-1) * (y1 - y0).unsqueeze(-1)
+
+    zero = torch.zeros_like(p[..., 0])
+    begin, end = crossings(1, zero, zero + 1)
+    first, last = crossings(0, begin, end)
+    return piece(begin, first) + piece(first, last) + piece(last, end)
+
+
+def _launch(kernel: Any, like: Tensor, count: int, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """One launch per thread over disjoint ranges of `count` items; the first of them is the kernel's last input."""
+    if count == 0:
+        return
+    parts = 1 if like.is_cuda else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
+    cuts = [count * i // parts for i in range(parts + 1)]
+
+    def work(first: int, stop: int) -> None:
+        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(like))
+
+    side_by_side(work, list(pairwise(cuts)))

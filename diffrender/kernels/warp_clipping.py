@@ -1,0 +1,175 @@
+"""The Warp kernels of `clipping`: how steeply a face is seen, and which part of which pixel a triangle fills.
+
+The part of a triangle inside the unit square is measured by Green's theorem, side by side: with x cut off at 0 and 1
+and y running from 0 to 1 only, the integral of x dy around the triangle is the area of the part, and those of x^2 / 2
+and x y are its first moments. No polygon is built, so there is none that could overflow.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import warp as wp
+
+from .warp_math import OPTIONS, make_math
+
+
+class ClippingKernels(NamedTuple):
+    """The kernels for one floating-point type."""
+
+    face_cosines: Any
+    count_pixels: Any
+    fill_pixels: Any
+
+
+@cache
+def make_clipping_kernels(real: Any) -> ClippingKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    vec2, vec3, dot3, _ = make_math(real)
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def face_cosines(
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        vertex_stride: int,
+        eyes: wp.array(dtype=vec3),
+        central: int,
+        first: int,
+        cosines: wp.array(dtype=real),
+    ):
+        """|cos| of the angle between a face's normal and the ray to its middle; NaN for faces without area."""
+        item = first + wp.tid()
+        num_faces = faces.shape[0]
+        copy = int(0)
+        face = item
+        if face >= num_faces:
+            copy = face // num_faces
+            face -= copy * num_faces
+        offset = copy * vertex_stride
+        a = vertices[offset + int(faces[face, 0])]
+        b = vertices[offset + int(faces[face, 1])]
+        c = vertices[offset + int(faces[face, 2])]
+        normal = wp.cross(b - a, c - a)
+        ray = (a + b + c) / real(3.0)
+        if central == 0:
+            ray -= eyes[item]
+        cosines[item] = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)
+
+    @wp.func
+    def cells(low: real, high: real, count: int):
+        """First and last + 1 of the `count` unit cells between `low` and `high`."""
+        begin = int(wp.floor(wp.clamp(low, real(0.0), real(count))))
+        end = int(wp.ceil(wp.clamp(high, real(0.0), real(count))))
+        return begin, end
+
+    @wp.func
+    def widened(span: vec2, p: vec2, q: vec2, y: real):
+        """`span` of x, widened by the part of the side p q between y and y + 1."""
+        result = span
+        low = wp.max(wp.min(p[1], q[1]), y)
+        high = wp.min(wp.max(p[1], q[1]), y + real(1.0))
+        if low <= high:
+            s = p[0]
+            t = q[0]
+            if p[1] != q[1]:
+                slope = (q[0] - p[0]) / (q[1] - p[1])
+                s = p[0] + slope * (low - p[1])
+                t = p[0] + slope * (high - p[1])
+            result = vec2(wp.min(span[0], wp.min(s, t)), wp.max(span[1], wp.max(s, t)))
+        return result
+
+    @wp.func
+    def columns(a: vec2, b: vec2, c: vec2, row: int, width: int):
+        """First and last + 1 of the pixels that a triangle may touch in a row."""
+        y = real(row)
+        span = vec2(real(width), real(0.0))
+        span = widened(span, a, b, y)
+        span = widened(span, b, c, y)
+        span = widened(span, c, a, y)
+        begin, end = cells(span[0], span[1], width)
+        return begin, end
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def count_pixels(
+        triangles: wp.array2d(dtype=vec2), height: int, width: int, first: int, counts: wp.array(dtype=wp.int32)
+    ):
+        """How many pixels of the image a triangle may touch."""
+        i = first + wp.tid()
+        a = triangles[i, 0]
+        b = triangles[i, 1]
+        c = triangles[i, 2]
+        row_begin, row_end = cells(wp.min(wp.min(a[1], b[1]), c[1]), wp.max(wp.max(a[1], b[1]), c[1]), height)
+        total = int(0)
+        for row in range(row_begin, row_end):
+            begin, end = columns(a, b, c, row, width)
+            total += wp.max(end - begin, 0)
+        counts[i] = total
+
+    @wp.func
+    def piece(p: vec2, q: vec2, begin: real, end: real):
+        """Integrals of x, x^2 / 2 and x y over dy along a part of the side p q; x cut off at 0 and 1."""
+        one = real(1.0)
+        x0 = wp.clamp(p[0] + begin * (q[0] - p[0]), real(0.0), one)
+        x1 = wp.clamp(p[0] + end * (q[0] - p[0]), real(0.0), one)
+        y0 = p[1] + begin * (q[1] - p[1])
+        y1 = p[1] + end * (q[1] - p[1])
+        two = real(2.0)
+        return (
+            vec3((x0 + x1) / two, (x0 * x0 + x0 * x1 + x1 * x1) / real(6.0),
+                 (two * (x0 * y0 + x1 * y1) + x0 * y1 + x1 * y0) / real(6.0))
+            * (y1 - y0)
+        )  # fmt: skip
+
+    @wp.func
+    def crossings(p: real, q: real, low: real, high: real):
+        """Where a coordinate that runs from p to q is 0 and 1, in order, kept between `low` and `high`."""
+        result = vec2(low, high)
+        if p != q:
+            zero = -p / (q - p)
+            one = (real(1.0) - p) / (q - p)
+            result = vec2(wp.clamp(wp.min(zero, one), low, high), wp.clamp(wp.max(zero, one), low, high))
+        return result
+
+    @wp.func
+    def side_integrals(p: vec2, q: vec2):
+        """Area and first moments between the side p q and the y axis, within the unit square."""
+        inside = crossings(p[1], q[1], real(0.0), real(1.0))
+        bends = crossings(p[0], q[0], inside[0], inside[1])
+        return piece(p, q, inside[0], bends[0]) + piece(p, q, bends[0], bends[1]) + piece(p, q, bends[1], inside[1])
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def fill_pixels(
+        triangles: wp.array2d(dtype=vec2),
+        starts: wp.array(dtype=wp.int64),
+        height: int,
+        width: int,
+        first: int,
+        owners: wp.array(dtype=wp.int64),
+        pixels: wp.array(dtype=wp.int64),
+        areas: wp.array(dtype=real),
+        centroids: wp.array(dtype=vec2),
+    ):
+        """For each pixel that a triangle may touch the area and centroid of the part inside."""
+        i = first + wp.tid()
+        a = triangles[i, 0]
+        b = triangles[i, 1]
+        c = triangles[i, 2]
+        slot = int(starts[i])
+        row_begin, row_end = cells(wp.min(wp.min(a[1], b[1]), c[1]), wp.max(wp.max(a[1], b[1]), c[1]), height)
+        for row in range(row_begin, row_end):
+            begin, end = columns(a, b, c, row, width)
+            for column in range(begin, end):
+                corner = vec2(real(column), real(row))
+                p = a - corner
+                q = b - corner
+                r = c - corner
+                total = side_integrals(p, q) + side_integrals(q, r) + side_integrals(r, p)
+                center = vec2(real(0.5), real(0.5))
+                if total[0] != real(0.0):
+                    center = vec2(total[1] / total[0], total[2] / total[0])
+                owners[slot] = wp.int64(i)
+                pixels[slot] = wp.int64(row * width + column)
+                areas[slot] = wp.abs(total[0])
+                centroids[slot] = corner + center
+                slot += 1
+
+    return ClippingKernels(face_cosines, count_pixels, fill_pixels)
