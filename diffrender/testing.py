@@ -1,9 +1,9 @@
 """Are the gradients right? An instrument to measure them, for your own scenes, cameras and shaders too.
 
 The reference is an image that knows nothing of `render`'s antialiasing or boundary term: every pixel is the mean of a
-grid of points, each of which asks visibility which face is there and the shader what colour it has. Its derivative is
-taken by central differences. Both the grid and the step leave an error; the instrument repeats the measurement with
-another grid and another step, reports how far the answers are apart, and refuses to judge by a reference that is not
+set of points, each of which asks visibility which face is there and the shader what colour it has. Its derivative is
+taken by central differences. Both the points and the step leave an error; the instrument repeats the measurement with
+other points and another step, reports how far the answers are apart, and refuses to judge by a reference that is not
 clearly better than what is being judged.
 """
 
@@ -16,14 +16,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .cameras import Camera
+from .fragments import fragments_along
 from .mesh import Mesh
-from .render import Shader, covered, render
-from .scene import pack
+from .render import Shader, render
+from .scene import Scene, pack
 from .shading import unlit
-from .visibility import face_image, pixel_rays
+from .visibility import first_faces
 
 SceneFunction = Callable[[dict[str, Tensor]], tuple[Mesh, Camera]]
-BAND_SAMPLES = 1 << 21  # points looked at together: bounds the memory
+Background = float | tuple[float, ...]
+BATCH = 1 << 20  # points looked at together: bounds the memory
+CALM = 0.02  # of the image's range: what a smooth pixel may deviate from a plane
+CALM_SAMPLES = 8  # per axis in smooth pixels, where the error falls with the square of their number
 TRUST = 3.0  # a reference may judge errors this many times its own
 
 
@@ -123,6 +127,7 @@ def check_gradients(
 
     exact = {name: value.detach().double() for name, value in parameters.items()}
     coarser = max(round(0.7 * reference_samples), 2)  # no divisor: its errors are others
+    calm = calm_pixels(scene, exact, shader=shader)
 
     def moved(index: int, by: float) -> dict[str, Tensor]:
         flat = torch.cat([value.reshape(-1) for value in exact.values()])
@@ -133,7 +138,7 @@ def check_gradients(
     def difference(index: int, by: float, grid: int) -> tuple[Tensor, Tensor]:
         """Central difference, and how much of it the chance of single points to change sides can make."""
         after, before = (
-            converged_image(scene, moved(index, direction), grid, background=background, shader=shader)
+            converged_image(scene, moved(index, direction), grid, background=background, shader=shader, calm=calm)
             for direction in (by, -by)
         )
         weight = weights.to(after)
@@ -149,7 +154,7 @@ def check_gradients(
         by_grid = (difference(index, steps[index] / 2, coarser)[0] - fine).abs()
         reference.append(fine)
         doubt.append(torch.maximum(by_step + by_grid, chance))
-    converged = converged_image(scene, exact, reference_samples, background=background, shader=shader)
+    converged = converged_image(scene, exact, reference_samples, background=background, shader=shader, calm=calm)
     names = tuple(
         f"{name}{list(place)}" if place else name for name, value in exact.items() for place in np.ndindex(*value.shape)
     )
@@ -165,34 +170,92 @@ def check_gradients(
 @torch.no_grad()
 def converged_image(
     scene: SceneFunction,
-    parameters: dict[str, Tensor],
+    parameters: Mapping[str, Tensor],
     samples: int,
     *,
     background: float | tuple[float, ...] = 0.0,
     shader: Shader = unlit,
+    calm: Tensor | None = None,
 ) -> Tensor:
     """[H, W, C + 1] the mean of `samples` x `samples` points per pixel, by visibility and the shader alone.
 
-    Computed in bands of rows, so that memory does not grow with the number of samples.
+    Computed in parts, so that memory does not grow with the number of samples. Pixels [H, W] that are `calm`, see
+    `calm_pixels`, get `CALM_SAMPLES` per axis if that is less.
     """
-    mesh, camera = scene(parameters)
+    mesh, camera = scene(dict(parameters))
     if camera.batch_shape:
         raise ValueError(f"scene must return one camera; got a batch of {tuple(camera.batch_shape)}")
+    packed = pack(mesh, camera)
     height, width = camera.size
-    rows = max(BAND_SAMPLES // (width * samples * samples), 1)
-    bands = []
-    for top in range(0, height, rows):
-        count = min(rows, height - top)
-        fine = camera.crop(top, 0, count, width).resize((count * samples, width * samples))
-        packed = pack(mesh, fine)
-        rays = pixel_rays(packed.camera)
-        pixel, fragments = covered(packed, rays, face_image(packed, rays))
-        colors = shader(fragments, packed.mesh)
-        image = colors.new_zeros(count * samples * width * samples, colors.shape[1] + 1)
-        image[:, :-1] = torch.as_tensor(background, dtype=image.dtype, device=image.device)
-        image[pixel] = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
-        bands.append(image.reshape(count, samples, width, samples, -1).mean((1, 3)))
-    return torch.cat(bands)
+    pixel = torch.arange(height * width, device=mesh.vertices.device)
+    if calm is None or samples <= CALM_SAMPLES:
+        return _means(packed, pixel, samples, background, shader).reshape(height, width, -1)
+    where = calm.reshape(-1).to(pixel.device)
+    few, many = pixel[where], pixel[~where]
+    image = torch.cat([_means(packed, few, CALM_SAMPLES, background, shader),
+                       _means(packed, many, samples, background, shader)])  # fmt: skip
+    return torch.empty_like(image).index_copy_(0, torch.cat([few, many]), image).reshape(height, width, -1)
+
+
+@torch.no_grad()
+def calm_pixels(scene: SceneFunction, parameters: Mapping[str, Tensor], *, shader: Shader = unlit) -> Tensor:
+    """[H, W] where a pixel and its neighbours look smooth, so that few samples are enough.
+
+    There, values deviate from a plane over the pixel by less than `CALM` of all that the image varies. It is a matter
+    of effort only: a jump that is missed is still sampled, if less finely.
+    """
+    mesh, camera = scene(dict(parameters))
+    packed = pack(mesh, camera)
+    height, width = camera.size
+    points = lattice(CALM_SAMPLES**2).to(packed.vertices) - 0.5
+    planes = torch.cat([torch.ones_like(points[:, :1]), points], dim=-1)
+    residual = torch.eye(len(points)).to(points) - planes @ torch.linalg.pinv(planes)
+    pixel = torch.arange(height * width, device=points.device)
+    stray, lowest, highest = [], [], []
+    for part in pixel.split(max(BATCH // len(points), 1)):
+        values = _samples(packed, part, points + 0.5, 0.0, shader)  # [N, samples, C + 1]
+        stray.append((residual @ values).abs().amax(1))
+        lowest.append(values.amin((0, 1)))
+        highest.append(values.amax((0, 1)))
+    span = torch.stack(highest).amax(0) - torch.stack(lowest).amin(0)
+    lively = (torch.cat(stray) > CALM * span).any(-1).reshape(1, 1, height, width)
+    grown = torch.nn.functional.max_pool2d(lively.to(points.dtype), 3, stride=1, padding=1)
+    return grown.reshape(height, width) == 0
+
+
+def lattice(count: int) -> Tensor:
+    """[count, 2] points in the unit square that cover it evenly whichever way an edge runs, float64.
+
+    A Kronecker sequence of the golden ratio. In a grid whole rows of points would cross an axis-parallel edge at once.
+    """
+    index = torch.arange(count, dtype=torch.float64) + 0.5
+    return torch.stack([index / count, (index * (5**0.5 - 1) / 2) % 1], dim=-1)
+
+
+def _means(scene: Scene, pixel: Tensor, samples: int, background: Background, shader: Shader) -> Tensor:
+    """[N, C + 1] box-filtered values of pixels [N]."""
+    points = lattice(samples**2).to(scene.vertices)
+    means = []
+    for part in pixel.split(max(BATCH // len(points), 1)):
+        means.append(_samples(scene, part, points, background, shader).mean(1))
+    return torch.cat(means)
+
+
+def _samples(scene: Scene, pixel: Tensor, points: Tensor, background: Background, shader: Shader) -> Tensor:
+    """[N, S, C + 1] what is seen at `points` [S, 2] of pixels [N]."""
+    width = scene.camera.width
+    corner = torch.stack([pixel % width, pixel // width], dim=-1).to(points)
+    xy = (corner.unsqueeze(1) + points).reshape(-1, 2)
+    view = torch.zeros_like(xy[:, 0], dtype=torch.int64)
+    origins, directions = scene.rays_at(view, xy)
+    face, _ = first_faces(scene, view, xy, origins, directions)
+    hit = (face >= 0).nonzero().squeeze(-1)
+    fragments = fragments_along(scene, view[hit], xy[hit], face[hit], origins[hit], directions[hit])
+    colors = shader(fragments, scene.mesh)
+    values = colors.new_zeros(len(xy), colors.shape[1] + 1)
+    values[:, :-1] = torch.as_tensor(background, dtype=values.dtype, device=values.device)
+    values[hit] = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
+    return values.reshape(len(pixel), len(points), -1)
 
 
 def smooth_weights(height: int, width: int, channels: int) -> Tensor:

@@ -1,5 +1,7 @@
 """The instrument that judges gradients passes right ones, catches wrong ones, and knows when it cannot tell."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from diffrender.cameras import PinholeCamera
 from diffrender.mesh import Mesh
 from diffrender.primitives import sphere
-from diffrender.testing import NotConvergedError, check_gradients, converged_image
+from diffrender.testing import NotConvergedError, calm_pixels, check_gradients, converged_image, lattice
 
 SHIFT = {"shift": torch.tensor([0.1, 0.2, 3.0])}
 
@@ -53,8 +55,32 @@ def test_steps_can_differ_by_name() -> None:
     report.check(limit=0.2)
 
 
-def test_bands_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = {"shift": SHIFT["shift"].double()}
     whole = converged_image(ball, parameters, 8)
-    monkeypatch.setattr("diffrender.testing.BAND_SAMPLES", 3 * 16 * 8 * 8)  # three rows
-    torch.testing.assert_close(converged_image(ball, parameters, 8), whole, atol=1e-12, rtol=0)  # rounding of rays
+    monkeypatch.setattr("diffrender.testing.BATCH", 50 * 8 * 8)  # of the 256 pixels
+    torch.testing.assert_close(converged_image(ball, parameters, 8), whole, atol=1e-12, rtol=0)  # rounding of sums
+
+
+def test_calm_pixels_leave_out_every_outline_and_change_nothing() -> None:
+    parameters = {"shift": SHIFT["shift"].double()}
+    calm = calm_pixels(ball, parameters)
+    every = converged_image(ball, parameters, 40)
+    partial = (every[..., -1] > 0) & (every[..., -1] < 1)
+    assert partial.any()
+    assert not (calm & partial).any()
+    assert calm.any()
+    fewer = converged_image(ball, parameters, 40, calm=calm)
+    torch.testing.assert_close(fewer, every, atol=1e-3, rtol=0)  # a smooth pixel's mean of 64 points: range 1 / 64 / 10
+    assert torch.equal(fewer[~calm], every[~calm])
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 4, math.pi / 2])
+def test_lattice_measures_half_planes(angle: float) -> None:
+    """The area beyond a line of any direction, to far better than 1 / sqrt(count), the error of random points."""
+    count = 4096
+    direction = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+    along = (lattice(count) - 0.5) @ direction
+    for offset in torch.linspace(-0.3, 0.3, 7).tolist():
+        found = (along > offset).double().mean() + (along > -offset).double().mean()
+        assert abs(float(found) - 1) < 2 / count**0.75  # the square is symmetric: two opposite areas make one
