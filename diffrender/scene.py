@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, LinearRays
+from .kernels import project_linear
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -55,19 +56,26 @@ class Scene:
         return self.mesh.num_vertices if self.face_view is None else 0
 
     @cached_property
+    def stacked_rays(self) -> Tensor | None:
+        """[B, 6, 3] `linear_rays` for kernels, without gradient."""
+        if self.linear_rays is None:
+            return None
+        parts = vars(self.linear_rays).values()
+        return torch.stack([part.detach().expand(self.num_views, 3) for part in parts], 1).to(self.vertices.dtype)
+
+    @cached_property
     def projected(self) -> tuple[Tensor, Tensor]:
         """Pixels [P, 2] of all vertices and whether they mean anything [P]; without gradient, for linear cameras."""
-        vertices = self.vertices.detach()
-        with torch.no_grad():
-            if self.single is not None:
-                xy = self.single.local_project(vertices)[0]
-            elif self.vertex_view is None:
-                xy = self.camera.local_project(vertices.reshape(self.num_views, -1, 3))[0].reshape(-1, 2)
-            else:
-                xy = self.camera[self.vertex_view].local_project(vertices.unsqueeze(1))[0].squeeze(1)
-        # Behind the camera, or so close to its plane that the projection was cut off: the box of a face is unknown.
-        near = 2e-6 * vertices[:, :2].abs().amax(-1).clamp(min=1e-6)
-        return xy, (vertices[:, 2] > near) & torch.isfinite(xy).all(-1)
+        vertices, rays = self.vertices.detach(), self.stacked_rays
+        assert rays is not None
+        if self.camera.is_central or not bool(rays[:, 4:].any()):
+            return project_linear(vertices, self.vertex_view, rays, central=self.camera.is_central)
+        with torch.no_grad():  # a fan of rays from a line or a plane: only the camera knows
+            view = self.vertex_view
+            if view is None:
+                view = torch.arange(self.num_views, device=vertices.device).repeat_interleave(self.mesh.num_vertices)
+            xy, _ = self.project_at(view, vertices)
+            return xy, torch.isfinite(xy).all(-1)
 
     def rays_at(self, view: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""

@@ -68,12 +68,10 @@ def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> T
     camera, vertices = scene.camera, scene.vertices.detach()
     height, width = camera.size
     if rays.linear is not None:
-        r = rays.linear
-        affine = (r.origin, r.origin_dx, r.origin_dy, r.direction, r.direction_dx, r.direction_dy)
-        stacked = torch.stack([part.detach() for part in affine], dim=1).to(vertices.dtype)  # [B, 6, 3]
         xy, in_front = scene.projected
+        assert scene.stacked_rays is not None
         return rasterize_linear(
-            vertices, xy, in_front, scene.faces, scene.face_view, stacked, camera.size,
+            vertices, xy, in_front, scene.faces, scene.face_view, scene.stacked_rays, camera.size,
             central=camera.is_central, cull=cull_backfaces,
         )  # fmt: skip
     assert rays.directions is not None

@@ -2,7 +2,7 @@
 
 from .barycentrics import barycentrics
 from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
-from .launch import first_hit, first_hit_linear, rasterize_linear
+from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
 from .reference import barycentrics_reference, first_hit_reference
 
@@ -18,6 +18,7 @@ __all__ = [
     "first_hit_reference",
     "hidden_area",
     "image_slots",
+    "project_linear",
     "rasterize_linear",
     "scattered_slots",
     "sort_rays",

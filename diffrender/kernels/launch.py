@@ -21,8 +21,44 @@ from .ray_tree import RayTree, SortedRays
 from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
 
 NO_FACE = 2**31 - 1
+NEAR = 2e-6  # of a point's distance from the axis: nearer to the camera's plane, pixels are cut off by cameras
+MIN_VERTICES = 8192  # fewer are not worth a second thread
 BALANCE_SAMPLES = 4096  # vertices that are asked where the image is busy
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
+
+
+def project_linear(
+    vertices: Tensor, vertex_view: Tensor | None, rays: Tensor, *, central: bool
+) -> tuple[Tensor, Tensor]:
+    """Pixels of vertices for cameras whose rays are affine in the pixel, from nothing but these rays.
+
+    Args:
+        vertices: [P, 3] camera frame; P = B * V copies, or V when `vertex_view` is given.
+        vertex_view: [P] the view of each vertex, or None: copy by copy.
+        rays: [B, 6, 3] as for `rasterize_linear`; parallel to each other unless `central`.
+
+    Returns:
+        [P, 2] pixels, and [P] bool whether they mean anything: not behind the camera, nor close to its plane.
+    """
+    kernel = load_kernel(make_visibility_kernels, "project_linear", vertices)
+    # p = x dx + y dy + w direction, or for parallel rays p = origin + x origin_dx + y origin_dy + w direction: Cramer.
+    origin, *slopes, direction, dx, dy = rays.double().unbind(1)
+    if not central:
+        dx, dy = slopes
+    volumes = torch.linalg.cross(torch.stack([dy, direction, dx], 1), torch.stack([direction, dx, dy], 1))
+    to_pixels = torch.cat([volumes, torch.stack([origin, direction], 1)], 1)  # [B, 5, 3]
+    xy = vertices.new_empty(len(vertices), 2)
+    in_front = torch.empty(len(vertices), dtype=torch.uint8, device=vertices.device)
+    inputs = [
+        vectors(vertices),
+        wp.from_torch(to_pixels.new_zeros(1, dtype=torch.int64) if vertex_view is None else vertex_view),
+        0 if vertex_view is not None else len(vertices) // len(rays),
+        vectors(to_pixels),
+        int(central),
+        NEAR,
+    ]
+    launch_ranges(kernel, len(vertices), inputs, [vectors(xy), wp.from_torch(in_front)], vertices, MIN_VERTICES)
+    return xy, in_front.view(torch.bool)
 
 
 def rasterize_linear(
@@ -59,8 +95,8 @@ def rasterize_linear(
     args = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(in_front.to(torch.uint8).contiguous()),
-        wp.from_torch(faces.to(torch.int32).contiguous()),
+        wp.from_torch(in_front.view(torch.uint8)),
+        wp.from_torch(faces),
         wp.from_torch(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, num_views),
         vectors(rays),
@@ -97,9 +133,9 @@ def first_hit_linear(
     args = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(in_front.to(torch.uint8).contiguous()),
-        wp.from_torch(faces.to(torch.int32).contiguous()),
-        wp.from_torch((faces if face_edges is None else face_edges).to(torch.int32).contiguous()),
+        wp.from_torch(in_front.view(torch.uint8)),
+        wp.from_torch(faces),
+        wp.from_torch(faces if face_edges is None else face_edges),
         wp.from_torch(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, rays.num_views),
         wp.from_torch(rays.row_start),
@@ -149,8 +185,8 @@ def first_hit(
     counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
         vectors(vertices),
-        wp.from_torch(faces.to(torch.int32).contiguous()),
-        wp.from_torch((faces if face_edges is None else face_edges).to(torch.int32).contiguous()),
+        wp.from_torch(faces),
+        wp.from_torch(faces if face_edges is None else face_edges),
         wp.from_torch(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, num_views),
         num_slots,

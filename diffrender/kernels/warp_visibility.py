@@ -24,6 +24,7 @@ WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
 class VisibilityKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
+    project_linear: Any
     rasterize_linear: Any
     first_hit_linear: Any
     first_hit: Any
@@ -33,6 +34,7 @@ class VisibilityKernels(NamedTuple):
 def make_visibility_kernels(real: Any) -> VisibilityKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, dot3, plane_normal = make_math(real)
+    wide3 = wp.types.vector(3, wp.float64)
     epsilon = wp.constant(real(1.2e-7 if real == wp.float32 else 2.3e-16))
 
     @wp.func
@@ -82,6 +84,39 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         elif depth == depths[slot]:
             wp.atomic_min(hits, slot, face)
 
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def project_linear(
+        vertices: wp.array(dtype=vec3),
+        vertex_view: wp.array(dtype=wp.int64),
+        vertex_stride: int,
+        to_pixels: wp.array2d(dtype=wide3),
+        central: int,
+        near: wp.float64,
+        first: int,
+        xy: wp.array(dtype=vec2),
+        in_front: wp.array(dtype=wp.uint8),
+    ):
+        """Pixels of vertices by what the rays of pixels are, and whether they mean anything."""
+        i = first + wp.tid()
+        view = int(0)
+        if vertex_stride == 0:
+            view = int(vertex_view[i])
+        elif to_pixels.shape[0] > 1:
+            view = i // vertex_stride
+        v = vertices[i]
+        p = wide3(wp.float64(v[0]), wp.float64(v[1]), wp.float64(v[2]))
+        w = wp.dot(to_pixels[view, 2], p)
+        if central == 0:
+            p = p - to_pixels[view, 3]
+            w = wp.dot(to_pixels[view, 2], to_pixels[view, 4])
+        x = real(wp.dot(to_pixels[view, 0], p) / w)
+        y = real(wp.dot(to_pixels[view, 1], p) / w)
+        # Behind the camera, or so close to its plane that the pixel means nothing: the box of a face is unknown.
+        size = wp.max(wp.max(wp.abs(p[0]), wp.abs(p[1])), wp.float64(1e-6))
+        usable = p[2] > near * size and wp.isfinite(x) and wp.isfinite(y)
+        xy[i] = vec2(x, y)
+        in_front[i] = wp.uint8(wp.where(usable, 1, 0))
+
     @wp.func
     def box_slack(low: vec2, high: vec2):
         """Projecting rounds by a few epsilon of the coordinate; a sixteenth of a pixel covers offsets like cx."""
@@ -124,7 +159,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
         in_front: wp.array(dtype=wp.uint8),
-        faces: wp.array2d(dtype=wp.int32),
+        faces: wp.array2d(dtype=wp.int64),
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
         rays: wp.array2d(dtype=vec3),
@@ -156,9 +191,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
-        i0 = copy * vertex_stride + faces[face, 0]
-        i1 = copy * vertex_stride + faces[face, 1]
-        i2 = copy * vertex_stride + faces[face, 2]
+        i0 = copy * vertex_stride + int(faces[face, 0])
+        i1 = copy * vertex_stride + int(faces[face, 1])
+        i2 = copy * vertex_stride + int(faces[face, 2])
         front = int(in_front[i0]) + int(in_front[i1]) + int(in_front[i2])
         if front == 0 and central != 0:
             return
@@ -248,8 +283,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
     @wp.kernel(module="unique", module_options=OPTIONS)
     def first_hit(
         vertices: wp.array(dtype=vec3),
-        faces: wp.array2d(dtype=wp.int32),
-        face_edges: wp.array2d(dtype=wp.int32),
+        faces: wp.array2d(dtype=wp.int64),
+        face_edges: wp.array2d(dtype=wp.int64),
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
         num_slots: int,
@@ -289,9 +324,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
-        a = vertices[copy * vertex_stride + faces[face, 0]]
-        b = vertices[copy * vertex_stride + faces[face, 1]]
-        c = vertices[copy * vertex_stride + faces[face, 2]]
+        a = vertices[copy * vertex_stride + int(faces[face, 0])]
+        b = vertices[copy * vertex_stride + int(faces[face, 1])]
+        c = vertices[copy * vertex_stride + int(faces[face, 2])]
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
@@ -348,11 +383,11 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if overlap:
                     for ray in range(node * 4, wp.min(node * 4 + 4, num_slots)):
                         slot = view * num_slots + ray
-                        edge = skip_edge[slot]
-                        skipped = edge >= 0 and (
+                        edge = wp.int64(skip_edge[slot])
+                        skipped = edge >= wp.int64(0) and (
                             face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
                         )
-                        if edge > -2 and not skipped:
+                        if edge > wp.int64(-2) and not skipped:
                             d = directions[slot]
                             g = d / dot3(d, d)
                             if z_depth != 0:
@@ -387,8 +422,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
         in_front: wp.array(dtype=wp.uint8),
-        faces: wp.array2d(dtype=wp.int32),
-        face_edges: wp.array2d(dtype=wp.int32),
+        faces: wp.array2d(dtype=wp.int64),
+        face_edges: wp.array2d(dtype=wp.int64),
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
         row_start: wp.array(dtype=wp.int32),
@@ -423,9 +458,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
-        i0 = copy * vertex_stride + faces[face, 0]
-        i1 = copy * vertex_stride + faces[face, 1]
-        i2 = copy * vertex_stride + faces[face, 2]
+        i0 = copy * vertex_stride + int(faces[face, 0])
+        i1 = copy * vertex_stride + int(faces[face, 1])
+        i2 = copy * vertex_stride + int(faces[face, 2])
         front = int(in_front[i0]) + int(in_front[i1]) + int(in_front[i2])
         if front == 0 and central != 0:
             return
@@ -468,8 +503,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if bounded and ray_x[ray] > right:
                     inside = bool(False)
                 else:
-                    edge = skip_edge[ray]
-                    if edge < 0 or (
+                    edge = wp.int64(skip_edge[ray])
+                    if edge < wp.int64(0) or (
                         face_edges[face, 0] != edge and face_edges[face, 1] != edge and face_edges[face, 2] != edge
                     ):
                         d = directions[ray]
@@ -488,4 +523,4 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                     ray += 1
                     inside = ray < stop
 
-    return VisibilityKernels(rasterize_linear, first_hit_linear, first_hit)
+    return VisibilityKernels(project_linear, rasterize_linear, first_hit_linear, first_hit)
