@@ -36,8 +36,6 @@ class Boundary:
         pixel: [M] index into the B * H * W pixels.
         xy: [M, 2] the middle of the piece.
         left, right: [M] the faces seen on its two sides, -1 for the background.
-        left_share, right_share: [M] 0 to 1, how much of that area the face on that side can fill: a face seen almost
-            edge-on covers a sliver only, and its colour changes too fast with its position to speak for more.
         area: [M] signed share of the pixel: `area * (left - right)` corrects the value at the pixel's centre.
             Differentiable to vertices and camera, once.
     """
@@ -47,8 +45,6 @@ class Boundary:
     xy: Tensor
     left: Tensor
     right: Tensor
-    left_share: Tensor
-    right_share: Tensor
     area: Tensor
 
 
@@ -116,11 +112,8 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         area = hidden_area(points, directions.to(points.dtype), ends, pieces.low, pieces.high, pieces.center, hand)
         flow = hand * (pieces.high - pieces.low).to(ends.dtype)
         middle = (0.5 * (pieces.low + pieces.high)).to(ends.dtype)
-        reach = (area / (flow * (ends[:, 1] - ends[:, 0]).norm(dim=-1))).abs()
-        edge = lines.edge.index_select(0, pieces.line)
-        left_share, right_share = (_share(scene, edge, view, ends, f, reach) for f in (pieces.left, pieces.right))
     area = _Area.apply(ends, area, flow, middle)
-    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, left_share, right_share, area)
+    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, area)
 
 
 class _Area(torch.autograd.Function):
@@ -318,14 +311,3 @@ def handedness(scene: Scene) -> Tensor:
             forward = directions.reshape(points.shape)[..., 0, :]
         turn = (torch.linalg.cross(right, below) * forward).sum(-1).reshape(scene.num_views, -1)
     return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)
-
-
-def _share(scene: Scene, edge: Tensor, view: Tensor, ends: Tensor, face: Tensor, reach: Tensor) -> Tensor:
-    """[M] how much of the strip of width `reach` (pixels) along an edge its `face` can fill; 1 for other faces."""
-    own = scene.mesh.topology.face_edges[face] == edge.unsqueeze(-1)  # [M, 3] the corner opposite
-    corner = scene.corners(view, face.clamp(min=0)).gather(1, own.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
-    xy, _ = scene.project_at(view, scene.vertices[corner])
-    along, across = ends[:, 1] - ends[:, 0], xy - ends[:, 0]
-    width = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).abs() / along.norm(dim=-1)
-    share = (width / reach).nan_to_num(1.0).clamp(max=1).to(ends.dtype)
-    return torch.where(own.any(-1) & (face >= 0), share, torch.ones_like(share))

@@ -5,7 +5,7 @@ normals, positions) is `interpolate`d with the same barycentrics.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,17 @@ class Fragments:
 def join_fragments(parts: Sequence[Fragments]) -> Fragments:
     """All fragments of `parts` in one, in order."""
     return Fragments(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Fragments)})
+
+
+def hold(fragments: Fragments, held: Tensor | None = None) -> Fragments:
+    """The same fragments; where `held` [N] (everywhere if left out) they no longer move: no derivative of their own."""
+    still = fragments.barycentrics.detach(), fragments.depth.detach()
+    if held is not None:
+        still = (
+            torch.where(held.unsqueeze(-1), still[0], fragments.barycentrics),
+            torch.where(held, still[1], fragments.depth),
+        )
+    return replace(fragments, barycentrics=still[0], depth=still[1])
 
 
 def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:

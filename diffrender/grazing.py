@@ -91,7 +91,7 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, owner, True)
     marked = marked.index_fill(0, owner[~straight], False)
 
-    area, speaks = _shared(area, faces.cosine[owner])
+    area, speaks = _shared(area, faces.cosine[owner], faces.view[owner])
     chosen = (speaks & marked[owner]).nonzero().squeeze(-1)
     owner, pixel, area, xy, points = _picked(chosen, owner, pixel, area.to(xy.dtype), xy, points)
     view, face = _picked(owner, faces.view, faces.face)
@@ -169,8 +169,8 @@ def _seen_at(scene: Scene, view: Tensor, points: Tensor, centroid: Tensor) -> tu
     return xy, (xy - centroid).norm(dim=-1) < MAX_STRAY
 
 
-def _shared(area: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas [K] and which of the parts shall be looked up, in place of neighbours that are too small.
+def _shared(area: Tensor, cosine: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas [K], of ascending `view` [K], and which of the parts shall be looked up, in place of neighbours that are too small.
 
     Each part has a share of a look-up, 1 or its surface (`area / cosine`) over `SURFACE` if that is less. One is chosen
     wherever the sum of the shares so far passes a whole number, and speaks for as much as its share is less than 1:
@@ -179,6 +179,9 @@ def _shared(area: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
     share = (area / (SURFACE * cosine)).clamp(max=1)
     ticks = (share * SHARE_TICKS).round().long().clamp(min=1)  # whole numbers have one sum, in whatever order
     total = ticks.cumsum(0)
+    _, in_view = torch.unique_consecutive(view, return_counts=True)
+    last = (in_view.cumsum(0) - 1).clamp(min=0)
+    total = total - torch.nn.functional.pad(total[last], (1, 0))[:-1].repeat_interleave(in_view)  # each view anew
     speaks = total // SHARE_TICKS > (total - ticks) // SHARE_TICKS
     return area * (SHARE_TICKS / ticks), speaks
 

@@ -1,7 +1,7 @@
 """`render`: the short composition of the stages, from meshes and cameras to images. Read it, copy it, change it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from .boundary import Boundary, boundary
 from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
-from .fragments import Fragments, fragments_along, interpolate, join_fragments
+from .fragments import Fragments, fragments_along, hold, interpolate, join_fragments
+from .grazing import Grazing, grazing
 from .mesh import Mesh
 from .scene import Scene, pack
 from .shading import Lambert, Light, shading_normals, unlit
@@ -71,10 +72,16 @@ def render(
     rays = pixel_rays(scene.camera)
     faces = face_image(scene, rays, cull_backfaces)
     edges = boundary(scene, rays, faceted=getattr(shader, "faceted", False), cull_backfaces=cull_backfaces)
+    steep = grazing(scene, cull_backfaces=cull_backfaces)
     pixel, inside = covered(scene, rays, faces)
     left, right = beside(scene, edges)
-    colors = shader(join_fragments([inside, left.fragments, right.fragments]), scene.mesh)
+    at_centers = [hold(f, steep.held(f.view, f.face_index)) for f in (inside, left.fragments, right.fragments)]
+    moving = grazed(scene, steep)
+    colors = shader(join_fragments([*at_centers, moving, hold(moving)]), scene.mesh)
+    colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
     image = composite(scene, pixel, edges, left, right, colors, background, samples)
+    motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
+    image = image.index_add(0, steep.pixel, torch.nn.functional.pad(motion, (0, 1)))
     if samples > 1:
         image = image.reshape(-1, height, samples, width, samples, image.shape[-1]).mean((2, 4))
     image = image.reshape(*scene.batch_shape, height, width, -1)
@@ -107,16 +114,18 @@ def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
     """The fragments left and right of the pieces of edges, where there is no background."""
     origins, directions = scene.rays_at(edges.view, edges.xy)
 
-    def side(face: Tensor, share: Tensor) -> Side:
+    def side(face: Tensor) -> Side:
         piece = (face >= 0).nonzero().squeeze(-1)
-        fragments = fragments_along(
-            scene, edges.view[piece], edges.xy[piece], face[piece], origins[piece], directions[piece]
-        )
-        still = fragments.barycentrics.detach()
-        moving = torch.lerp(still, fragments.barycentrics, share[piece].unsqueeze(-1))
-        return Side(piece, replace(fragments, barycentrics=moving))
+        parts = (x.index_select(0, piece) for x in (edges.view, edges.xy, face, origins, directions))
+        return Side(piece, fragments_along(scene, *parts))
 
-    return side(edges.left, edges.left_share), side(edges.right, edges.right_share)
+    return side(edges.left), side(edges.right)
+
+
+def grazed(scene: Scene, steep: Grazing) -> Fragments:
+    """The fragments at the middle of the parts of pixels that faces seen almost edge-on fill."""
+    origins, directions = scene.rays_at(steep.view, steep.xy)
+    return fragments_along(scene, steep.view, steep.xy, steep.face, origins, directions)
 
 
 def composite(
