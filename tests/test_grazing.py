@@ -374,12 +374,16 @@ def test_shared_lookups_stand_for_all_surface() -> None:
     generator = torch.Generator().manual_seed(0)
     area, cosine = (torch.rand(5000, generator=generator, dtype=torch.float64) for _ in range(2))
     area, cosine = 0.01 * area, 0.01 + 0.09 * cosine
-    spoken, speaks = stage._shared(area, cosine)
+    spoken, speaks = stage._shared(area, cosine, torch.zeros(5000, dtype=torch.int64))
     assert speaks.sum() < 1200
     assert float((spoken / cosine)[speaks].sum()) == pytest.approx(float((area / cosine).sum()), abs=stage.SURFACE)
     large = area / cosine >= stage.SURFACE
     assert speaks[large].all()
     assert torch.equal(spoken[large], area[large])
+    # Every view starts anew: what is chosen in one does not depend on the others.
+    view = torch.arange(5000) // 2500
+    first, second = (stage._shared(area[part], cosine[part], view[part]) for part in (view == 0, view == 1))
+    assert torch.equal(stage._shared(area, cosine, view)[1], torch.cat([first[1], second[1]]))
 
 
 def test_areas_are_those_of_the_visible_faces() -> None:
