@@ -7,8 +7,10 @@ corner `i + 1` to corner `i + 2`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
+from scipy import sparse
 from torch import Tensor
 
 
@@ -40,6 +42,15 @@ class Topology:
     def num_edges(self) -> int:
         """How many different edges there are."""
         return self.edges.shape[0]
+
+    @cached_property
+    def component(self) -> Tensor:
+        """[V] int32 which of the connected surfaces each vertex is part of, by edges between welded vertices."""
+        size = len(self.weld)
+        low, high = self.edges.cpu().numpy().T
+        graph = sparse.coo_array((torch.ones(self.num_edges, dtype=torch.bool).numpy(), (low, high)), (size, size))
+        _, label = sparse.csgraph.connected_components(graph, directed=False)
+        return torch.from_numpy(label).to(self.weld)[self.weld].to(torch.int32)
 
     @classmethod
     def build(

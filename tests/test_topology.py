@@ -103,3 +103,19 @@ def test_joined_topologies_stay_apart() -> None:
     joined = Topology.join([m.topology for m in parts])
     for field in fields(Topology):
         torch.testing.assert_close(getattr(joined, field.name), getattr(apart, field.name), rtol=0, atol=0)
+
+
+def test_components_are_what_hangs_together_also_across_seams() -> None:
+    ball, box = sphere(1), cube()
+    faces = torch.cat([ball.faces, box.faces + ball.num_vertices])
+    apart = Topology.build(faces, torch.cat([ball.vertices, box.vertices + 5])).component
+    assert apart.tolist() == [apart[0]] * ball.num_vertices + [apart[-1]] * box.num_vertices
+    assert apart[0] != apart[-1]
+    corners = SQUARE[TWO].reshape(-1, 3)  # two triangles with three vertices each
+    split = Topology.build(torch.arange(6).reshape(2, 3), corners)
+    assert split.component.tolist() == [0] * 6
+    assert Topology.build(TWO[:0], SQUARE).component.tolist() == [0, 1, 2, 3]
+    assert Topology.build(TWO[:0], SQUARE[:0]).component.shape == (0,)
+    joined = Topology.join([split, split]).component.tolist()
+    assert joined == [joined[0]] * 6 + [joined[-1]] * 6
+    assert joined[0] != joined[-1]

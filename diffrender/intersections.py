@@ -1,0 +1,110 @@
+"""Intersections: the curves in which surfaces pass through each other, as straight segments that can be differentiated.
+
+Such a curve is no edge of the mesh, but in an image it is one: what is seen jumps there from one surface to the other.
+Which faces meet is decided by a kernel (`kernels.intersections`); where they meet follows here, by autograd: every end
+of a segment is the point where a side of one face passes through the plane of the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .checks import shape_of
+from .kernels.intersections import crossings
+from .mesh import Mesh
+
+PLANE_ROUNDING = 8  # epsilons: rounding of the distance between two points across a plane, relative to all that enters
+BOX_SLACK = 1e-6  # of the size of what meets: a face may be flat, and its box needs room for rounding then
+
+
+@dataclass(frozen=True, eq=False)
+class Intersections:
+    """K straight segments in which two faces pass through each other.
+
+    Attributes:
+        ends: [K, 2, 3] in the frame of the mesh; differentiable to its vertices.
+        faces: [K, 2] the two faces, lower index first; sorted.
+    """
+
+    ends: Tensor
+    faces: Tensor
+
+
+def intersections(mesh: Mesh, face_group: Tensor | None = None) -> Intersections:
+    """All segments in which two faces of a mesh pass through each other.
+
+    Where closed surfaces meet, the segments form closed curves: neighbours have an end in common, to the last bit.
+    Faces in one plane do not meet, nor do faces with a common side. Surfaces that only touch meet as if one of them
+    had been moved by an infinitesimal step, with all that hangs together with it: right through, or not at all.
+    Positions are rounded to 2^-30 of the size of the mesh to decide which faces meet, not to say where.
+
+    Args:
+        mesh: V vertices, F faces.
+        face_group: [F] integers: faces of different groups never meet (those drawn in different images, say).
+
+    >>> import diffrender as dr
+    >>> ball = dr.sphere(2)
+    >>> pair = dr.join([ball, ball.replace(vertices=ball.vertices + torch.tensor([1.0, 0.0, 0.0]))])
+    >>> found = intersections(pair)
+    >>> found.ends[..., 0].mean()  # the balls meet half way between their centres
+    tensor(0.5000)
+    """
+    if face_group is not None:
+        face_group = _checked_group(face_group, mesh)
+    topology = mesh.topology
+    found = crossings(mesh.vertices.detach(), mesh.faces, topology.weld, topology.component, face_group)
+    # index_select and not vertices[sides]: its backward gives the same bits from run to run on the CPU
+    sides = mesh.vertices.index_select(0, found.sides.reshape(-1)).reshape(-1, 2, 3)
+    corners = mesh.faces.index_select(0, found.crossed.reshape(-1)).reshape(-1)
+    ends = _meeting_points(sides, mesh.vertices.index_select(0, corners).reshape(-1, 3, 3)).reshape(-1, 2, 3)
+    long = (ends[:, 0] != ends[:, 1]).any(-1).nonzero().squeeze(-1)  # the others are points
+    return Intersections(ends.index_select(0, long), found.faces.index_select(0, long))
+
+
+def _meeting_points(sides: Tensor, corners: Tensor) -> Tensor:
+    """[N, 3] where lines between points `sides` [N, 2, 3] meet the planes of faces with `corners` [N, 3, 3].
+
+    Where rounding decides about that, because the line lies in the plane, it is the middle of what the box around the
+    face holds of the line, and it only moves as the line does.
+    """
+    exact = torch.float64  # there are few of them, and float32 far away from the origin has few digits to spare
+    start, end = sides.to(exact).unbind(1)
+    origin = corners[:, :1].to(exact)
+    p, q, _, u, v = torch.cat([sides.to(exact) - origin, corners.to(exact) - origin], 1).unbind(1)
+    with torch.no_grad():  # products of three lengths have to stay within the range of the type
+        size = torch.stack([p, q, u, v]).abs().amax((0, 2)).clamp(min=torch.finfo(exact).tiny).unsqueeze(-1)
+    p, q, u, v = p / size, q / size, u / size, v / size
+    normal = torch.linalg.cross(u, v)
+    before, after = (normal * p).sum(-1), (normal * q).sum(-1)
+    across = before - after
+    with torch.no_grad():
+        rounding = PLANE_ROUNDING * torch.finfo(sides.dtype).eps * u.norm(dim=-1) * v.norm(dim=-1)
+        clear = across.abs() > rounding * (p.norm(dim=-1) + q.norm(dim=-1))
+        enter, leave = _inside_box(p, q - p, torch.minimum(u, v).clamp(max=0), torch.maximum(u, v).clamp(min=0))
+    share = torch.where(clear, before, 0.5 * (enter + leave)) / torch.where(clear, across, 1.0)
+    share = torch.minimum(torch.maximum(share, enter), leave)
+    return (start + share.unsqueeze(-1) * (end - start)).to(sides.dtype)
+
+
+def _inside_box(start: Tensor, along: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """[N] and [N] shares, 0 to 1, of lines at which they enter and leave boxes; all [N, 3], of a size near 1."""
+    moving = along != 0
+    bounds = [
+        torch.where(moving, (bound - start) / torch.where(moving, along, 1.0), torch.inf * sign)
+        for bound, sign in ((low - BOX_SLACK, -1), (high + BOX_SLACK, 1))
+    ]
+    enter, leave = torch.minimum(*bounds).amax(-1), torch.maximum(*bounds).amin(-1)
+    return enter.clamp(0, 1), leave.clamp(0, 1)
+
+
+def _checked_group(face_group: object, mesh: Mesh) -> Tensor:
+    if not isinstance(face_group, Tensor) or face_group.shape != (mesh.num_faces,) or face_group.is_floating_point():
+        raise ValueError(
+            f"face_group must hold one integer for each of the {mesh.num_faces} faces; got {shape_of(face_group)}"
+        )
+    if face_group.device != mesh.vertices.device:
+        raise ValueError(
+            f"face_group must be on the device of the mesh, {mesh.vertices.device}; got {face_group.device}"
+        )
+    return face_group
