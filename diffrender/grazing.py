@@ -170,7 +170,7 @@ def _seen_at(scene: Scene, view: Tensor, points: Tensor, centroid: Tensor) -> tu
 
 
 def _shared(area: Tensor, cosine: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas [K], of ascending `view` [K], and which of the parts shall be looked up, in place of neighbours that are too small.
+    """Areas [K] and which of the parts, of ascending `view` [K], shall be looked up in place of smaller neighbours.
 
     Each part has a share of a look-up, 1 or its surface (`area / cosine`) over `SURFACE` if that is less. One is chosen
     wherever the sum of the shares so far passes a whole number, and speaks for as much as its share is less than 1:
