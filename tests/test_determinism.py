@@ -1,0 +1,96 @@
+"""The same bits: forward and backward, from run to run, and for one thread and two."""
+
+import pytest
+import torch
+from lenses import Panorama, Pushbroom, Stereographic, WavyTelecentric
+from torch import Tensor
+
+from diffrender.cameras import (
+    Camera,
+    FisheyeCamera,
+    OpenCVCamera,
+    OrthographicCamera,
+    PinholeCamera,
+    so3_exp,
+    stack_cameras,
+)
+from diffrender.mesh import Material, Mesh, join
+from diffrender.primitives import sphere
+from diffrender.render import render
+from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLight, SphericalHarmonicsLight
+
+SIZE = (47, 53)  # with samples=2 nearly 10,000 rays a view: enough for work to be split
+CAMERAS: dict[str, Camera] = {
+    "pinhole": PinholeCamera(50.0, 52.0, 26.8, 23.3, size=SIZE),
+    "orthographic": OrthographicCamera(18.0, 17.0, 26.8, 23.3, size=SIZE),
+    "fisheye": FisheyeCamera(55.0, 50.0, 26.8, 23.3, k=(0.05, -0.01, 0.002, 0.0), size=SIZE),
+    "opencv": OpenCVCamera(50.0, 52.0, 26.8, 23.3, dist=(-0.3, 0.1, 0.002, -0.003, 0.02), size=SIZE),
+    "stereographic": Stereographic(90.0, size=SIZE).resize((16, 18)),  # small: their rays are found by iteration,
+    "panorama": Panorama(1.2, size=SIZE).resize((16, 18)),  # which takes long
+    "pushbroom": Pushbroom(50.0, 0.06, size=SIZE),
+    "telecentric": WavyTelecentric(0.06, 2.0, size=SIZE),
+}
+
+
+def textured() -> Mesh:
+    """Two textured balls, one before the other."""
+    generator = torch.Generator().manual_seed(0)
+    ball = sphere(1)
+    material = Material(texture=torch.rand(16, 16, 3, generator=generator))
+    far = Mesh(ball.vertices, ball.faces, uvs=ball.uvs, uv_faces=ball.uv_faces, materials=(material,))
+    return join([far, far.replace(vertices=0.4 * ball.vertices + torch.tensor([0.4, 0.2, -1.6]))])
+
+
+def image_and_gradients(camera: Camera, normals: str) -> tuple[Tensor, ...]:
+    """What `render` makes of a batch and of a list, and the gradients to everything there is."""
+    mesh = textured()
+    assert mesh.uvs is not None
+    leaves = {
+        "vertices": mesh.vertices,
+        "uvs": mesh.uvs,
+        "texture": mesh.materials[0].texture,
+        "light": torch.tensor([0.2, 0.3, 0.4]),
+        "direction": torch.tensor([0.3, -0.5, 1.0]),
+        "position": torch.tensor([0.5, -1.0, -3.0]),
+        "harmonics": torch.linspace(-0.1, 0.3, 27).reshape(9, 3),
+        "turn": torch.tensor([0.1, -0.05, 0.02]),
+        "t": torch.tensor([0.0, 0.1, 3.2]),
+        **{name: getattr(camera, name) for name in camera._names},
+    }
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in leaves.items()}  # type: ignore[union-attr]
+    moved = mesh.replace(
+        vertices=leaves["vertices"],
+        uvs=leaves["uvs"],
+        materials=(Material(texture=leaves["texture"]), *mesh.materials[1:]),
+    )
+    lights = (
+        AmbientLight(leaves["light"]),
+        DirectionalLight(leaves["direction"], leaves["light"]),
+        PointLight(leaves["position"], leaves["light"]),
+        SphericalHarmonicsLight(leaves["harmonics"]),
+    )
+    shader = Lambert(lights, normals=normals)  # type: ignore[arg-type]
+    lens = camera.replace(R=so3_exp(leaves["turn"]), t=leaves["t"], **{name: leaves[name] for name in camera._names})
+    views = stack_cameras([lens, lens.replace(t=leaves["t"] + 0.1)])
+    batch = render(moved, views, background=0.3, shader=shader, samples=2)
+    listed = render([moved, moved], views, background=0.3, shader=shader)
+    weight = torch.linspace(-1, 1, batch.numel()).reshape(batch.shape)
+    gradients = torch.autograd.grad(((batch + 2 * listed) * weight).sum(), list(leaves.values()))
+    for name, gradient in zip(leaves, gradients, strict=True):
+        assert (gradient != 0).any(), name
+    return batch.detach(), listed.detach(), *gradients
+
+
+@pytest.mark.parametrize(
+    ("kind", "normals"), [*((kind, "smooth") for kind in CAMERAS), ("pinhole", "flat"), ("fisheye", "flat")]
+)
+def test_same_bits_from_run_to_run_and_for_one_thread_and_two(kind: str, normals: str) -> None:
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            results.append(image_and_gradients(CAMERAS[kind], normals))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0)
