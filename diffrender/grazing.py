@@ -193,7 +193,8 @@ def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tenso
     if scene.linear_rays is None:
         sure = torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:  # through the point itself: does not miss a face as narrow as the rounding of a pixel
-        directions = points / points[:, 2:] if scene.linear_rays is not None else points
+        length = points[:, 2:] if scene.linear_rays is not None else points.norm(dim=-1, keepdim=True)
+        directions = points / length  # of like length: the boxes of a tree of rays are then small
     first, _ = first_faces(scene, view, xy, origins, directions, cull_backfaces=cull_backfaces)
     return (sure & (first == face)).nonzero().squeeze(-1)
 
