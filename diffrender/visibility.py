@@ -100,7 +100,7 @@ def first_faces(
     starts = None if scene.camera.is_central else origins
     face_edges = None if skip_edge is None else scene.mesh.topology.face_edges
     if scene.linear_rays is not None:
-        rays = sort_rays(view, xy, starts, directions, scene.num_views, scene.camera.height)
+        rays = sort_rays(view, xy, starts, directions, scene.num_views, scene.camera.size)
         return first_hit_linear(
             vertices, *scene.projected, faces, face_view, rays,
             cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge,

@@ -17,7 +17,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .ray_tree import RayTree, SortedRays
+from .ray_tree import BLOCK, RayTree, SortedRays
 from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
 
 NO_FACE = 2**31 - 1
@@ -139,6 +139,8 @@ def first_hit_linear(
         wp.from_torch(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, rays.num_views),
         wp.from_torch(rays.row_start),
+        wp.from_torch(rays.crowd),
+        BLOCK,
         wp.from_torch(rays.x),
         vectors(directions if rays.origins is None else rays.origins),
         vectors(directions),

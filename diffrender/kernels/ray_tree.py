@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 BRANCHING = 4
+BLOCK = 4  # pixels
 TOP_NODES = 16  # levels end when this many nodes or fewer are left: enough to share among threads
 
 
@@ -47,6 +48,7 @@ class SortedRays:
     Attributes:
         order: [N] the rays in sorted order.
         row_start: [B * H + 1] int32, where the rays of each row start.
+        crowd: [B, H', W'] int32, how many rays lie above and left of the corners of blocks of `BLOCK` x `BLOCK` pixels.
         x: [N] sorted; in pixels.
         origins: [N, 3] sorted, or None when all rays start in the origin of the camera frame.
         directions: [N, 3] sorted.
@@ -55,6 +57,7 @@ class SortedRays:
 
     order: Tensor
     row_start: Tensor
+    crowd: Tensor
     x: Tensor
     origins: Tensor | None
     directions: Tensor
@@ -63,10 +66,12 @@ class SortedRays:
 
 
 def sort_rays(
-    view: Tensor, xy: Tensor, origins: Tensor | None, directions: Tensor, num_views: int, height: int
+    view: Tensor, xy: Tensor, origins: Tensor | None, directions: Tensor, num_views: int, size: tuple[int, int]
 ) -> SortedRays:
-    """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image."""
-    row = view * height + xy[:, 1].long().clamp(0, height - 1)
+    """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image of `size`."""
+    height, width = size
+    y = xy[:, 1].long().clamp(0, height - 1)
+    row = view * height + y
     x = xy[:, 0]
     # One key for both: x within the image scaled into [0, 1); what rounding swaps is closer than boxes are exact.
     fraction = x.double().clamp(min=0) / (1 + x.amax().clamp(min=0)) if len(x) else x.double()
@@ -75,12 +80,21 @@ def sort_rays(
     return SortedRays(
         order,
         first.to(torch.int32),
+        _crowd(view, x.long().clamp(0, width - 1), y, num_views, size),
         x.index_select(0, order),
         None if origins is None else origins.detach().index_select(0, order),
         directions.detach().index_select(0, order),
         num_views,
         height,
     )
+
+
+def _crowd(view: Tensor, column: Tensor, row: Tensor, num_views: int, size: tuple[int, int]) -> Tensor:
+    """[B, H', W'] int32 sums of how many points fall into the blocks before: see `SortedRays`."""
+    rows, columns = (-(-length // BLOCK) for length in size)
+    block = (view * rows + row // BLOCK) * columns + column // BLOCK
+    count = torch.bincount(block, minlength=num_views * rows * columns).reshape(num_views, rows, columns)
+    return torch.nn.functional.pad(count.cumsum(1).cumsum(2), (1, 0, 1, 0)).to(torch.int32)
 
 
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:

@@ -276,6 +276,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return sign * dot3(center, n) + reach + slack >= real(0.0)
 
     @wp.func
+    def block_of(coordinate: real, block: int, bounds: int):
+        """The block of pixels that holds a coordinate; outside of the image the nearest."""
+        last = bounds - 2
+        return int(wp.clamp(coordinate / real(block), real(0.0), real(last)))
+
+    @wp.func
     def moment_slack(moment: vec3, a: vec3, b: vec3):
         """Bound on the rounding of w written with moments, where the rays do not start in the origin."""
         return real(64.0) * epsilon * wp.length(b - a) * (wp.length(moment) + wp.length(a) + wp.length(b))
@@ -427,6 +433,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
         row_start: wp.array(dtype=wp.int32),
+        crowd: wp.array3d(dtype=wp.int32),
+        block: int,
         ray_x: wp.array(dtype=real),
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
@@ -479,6 +487,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
             row1 = int(wp.floor(wp.min(high[1] + slack, real(row1))))
             left = low[0] - slack
             right = high[0] + slack
+            y0 = block_of(low[1] - slack, block, crowd.shape[1])
+            y1 = block_of(high[1] + slack, block, crowd.shape[1]) + 1
+            x0 = block_of(left, block, crowd.shape[2])
+            x1 = block_of(right, block, crowd.shape[2]) + 1
+            if crowd[view, y1, x1] - crowd[view, y0, x1] == crowd[view, y1, x0] - crowd[view, y0, x0]:
+                return  # most faces are far from all rays
 
         a = vertices[i0]
         b = vertices[i1]

@@ -179,7 +179,7 @@ def test_single_rays_are_the_reference_and_pass_through_skipped_edges(
     )
     by_rows = first_hit_linear(
         vertices, *projected(vertices, size, central), faces, None,
-        sort_rays(view, xy, starts, directions, 1, size[0]), face_edges=face_edges, skip_edge=skip,
+        sort_rays(view, xy, starts, directions, 1, size), face_edges=face_edges, skip_edge=skip,
     )  # fmt: skip
     torch.testing.assert_close(by_rows, expected, rtol=0, atol=0)
     tree = build_ray_tree(starts, directions, scattered_slots(view, xy, 1))
@@ -201,7 +201,7 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
     view = torch.zeros(len(directions), dtype=torch.int64)
     starts = None if central else origins
     tree = build_ray_tree(starts, directions, image_slots(*size, 1, torch.device("cpu")))
-    rows = sort_rays(view, pixel_centers(size).float(), starts, directions, 1, size[0])
+    rows = sort_rays(view, pixel_centers(size).float(), starts, directions, 1, size)
 
     def everything() -> tuple[Tensor, ...]:
         return (
@@ -236,7 +236,7 @@ def test_no_rays_and_no_faces_are_fine() -> None:
     assert face.shape == depth.shape == (0,)
     face, depth = first_hit(vertices, faces, None, tree, z_depth=False, face_edges=faces, skip_edge=none)
     assert face.shape == depth.shape == (0,)
-    rows = sort_rays(none, torch.zeros(0, 2).double(), None, torch.zeros(0, 3).double(), 1, 5)
+    rows = sort_rays(none, torch.zeros(0, 2).double(), None, torch.zeros(0, 3).double(), 1, (5, 5))
     pixels = projected(vertices, (5, 5), True)
     face, depth = first_hit_linear(vertices, *pixels, faces, None, rows, face_edges=faces, skip_edge=none)
     assert face.shape == depth.shape == (0,)
