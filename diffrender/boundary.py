@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .derivatives import differentiable_once
+from .intersections import intersections
 from .kernels import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .scene import Scene
 from .visibility import PixelRays, first_faces
@@ -24,6 +25,11 @@ MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segmen
 MAX_SEGMENTS = 64  # per edge
 NEAR = 1e-5  # edges end where their depth is this fraction of their size: they are far outside any image there
 TOUCHING = 256  # epsilons of depth: rounding of a surface seen at a grazing angle
+GRID = 1e-8  # of depth: `intersections` decides on a grid, which is coarser than float64
+NOT_TWICE = (
+    "the boundary term of render has one derivative only (the second is an integral over the ends of edges): "
+    "differentiate fragments, sample and shaders instead, or take differences of the gradient"
+)
 SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
 
 
@@ -55,7 +61,8 @@ class _Lines:
     points: Tensor  # [Q, 3] camera frame, differentiable
     ends: Tensor  # [C, 2] indices into `points`
     view: Tensor  # [C]
-    edge: Tensor  # [C] index into `mesh.topology.edges`
+    edge: Tensor  # [C] index into `mesh.topology.edges`, -1 for others
+    faces: Tensor | None  # [C, 2] the faces that meet in a line which is no edge, -1 for edges; None if all are edges
     left: Tensor  # [C] the face in front on each side, just beside the line; -1 for none
     right: Tensor  # [C]
 
@@ -85,7 +92,14 @@ class _Pieces:
     right: Tensor  # [M]
 
 
-def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backfaces: bool = False) -> Boundary:
+def boundary(
+    scene: Scene,
+    rays: PixelRays,
+    *,
+    faceted: bool = False,
+    cull_backfaces: bool = False,
+    intersecting: bool = True,
+) -> Boundary:
     """All visible pieces of the edges across which the image may jump.
 
     Args:
@@ -93,9 +107,12 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         rays: from `visibility.pixel_rays`, the rays that decided the pixels' centres.
         faceted: the shading jumps at every edge (flat normals), not only at silhouettes and seams.
         cull_backfaces: as given to `visibility`.
+        intersecting: surfaces may pass through each other, and the image jumps where they do.
     """
+    lines = _candidates(scene, faceted, cull_backfaces)
+    if intersecting:
+        lines = _with_curves(scene, lines, cull_backfaces)
     with torch.no_grad():
-        lines = _candidates(scene, faceted, cull_backfaces)
         segments = _segments(scene, lines)
         pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
         view = lines.view.index_select(0, pieces.line)
@@ -112,7 +129,7 @@ def boundary(scene: Scene, rays: PixelRays, *, faceted: bool = False, cull_backf
         area = hidden_area(points, directions.to(points.dtype), ends, pieces.low, pieces.high, pieces.center, hand)
         flow = hand * (pieces.high - pieces.low).to(ends.dtype)
         middle = (0.5 * (pieces.low + pieces.high)).to(ends.dtype)
-    area = _Area.apply(ends, area, flow, middle)
+    area = _Area.apply(differentiable_once(ends, NOT_TWICE), area, flow, middle)
     return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, area)
 
 
@@ -129,7 +146,6 @@ class _Area(torch.autograd.Function):
         return area.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         ends, flow, middle = ctx.saved_tensors
         along = ends[:, 1] - ends[:, 0]
@@ -139,6 +155,39 @@ class _Area(torch.autograd.Function):
         return push.unsqueeze(1) * weights, None, None, None
 
 
+def _doubled(
+    scene: Scene, lines: _Lines, view: Tensor, faces: Tensor, start: Tensor, end: Tensor, normal: Tensor, ray: Tensor
+) -> Tensor:
+    """[C] curves that run along an edge which is a candidate itself, and as visible: one of the two is enough.
+
+    So it is where a box stands on the floor and rounding puts its lower edges a little below.
+    """
+    topology = scene.mesh.topology
+    copies = scene.num_views if scene.face_view is None else 1
+    copy = view if scene.face_view is None else torch.zeros_like(view)
+    candidate = torch.zeros(copies * topology.num_edges + 1, dtype=torch.bool, device=view.device)
+    first = 0 if scene.face_view is not None else topology.num_edges
+    candidate[lines.view * first + lines.edge] = True
+    edge = topology.face_edges.index_select(0, faces.reshape(-1)).reshape(-1, 2, 3)
+    exists = (edge >= 0) & candidate[torch.where(edge >= 0, edge + (copy * first)[:, None, None], -1)]
+    offset = (copy * scene.vertex_stride)[:, None, None, None]
+    begin, stop = scene.vertices[topology.edges[edge.clamp(min=0)] + offset].unbind(-2)  # [C, 2, 3, 3]
+    along = stop - begin
+    middle = (0.5 * (start + end))[:, None, None]
+    share = ((middle - begin) * along).sum(-1) / (along * along).sum(-1).clamp(min=torch.finfo(ray.dtype).tiny)
+    apart = begin + share.clamp(0, 1).unsqueeze(-1) * along - middle
+    # How far the edge is behind or before the plane of the other face, along the ray, in units of the ray's length.
+    other = normal.flip(1)
+    gap = (apart * other.unsqueeze(2)).sum(-1).abs() / (ray.unsqueeze(1) * other).sum(-1).abs().unsqueeze(-1)
+    return (exists & (gap < 2 * _touching(ray.dtype))).flatten(1).any(-1)
+
+
+def _touching(dtype: torch.dtype) -> float:
+    """How much nearer a surface may be than an edge that lies in it, as a part of its depth."""
+    return max(TOUCHING * torch.finfo(dtype).eps, GRID)
+
+
+@torch.no_grad()
 def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     """Edges with faces on one side only, as seen from the camera, and edges whose two sides may differ in colour."""
     topology = scene.mesh.topology
@@ -155,7 +204,49 @@ def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
         edge = chosen
         ends = topology.edges.index_select(0, edge)
         view = scene.face_view.index_select(0, torch.maximum(left, right))
-    return _Lines(scene.vertices, ends, view, edge, left, right)
+    return _Lines(scene.vertices, ends, view, edge, None, left, right)
+
+
+def _with_curves(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
+    """Also the curves in which faces pass through each other."""
+    found = intersections(scene.mesh, scene.face_view)
+    count = len(found.faces)
+    if count == 0:
+        return lines
+    points, view = scene.place(found.ends, found.faces)
+    faces = found.faces.repeat(len(view) // count, 1)
+    with torch.no_grad():
+        start, end = points.reshape(-1, 2, 3).unbind(1)
+        eye = torch.zeros_like(start)
+        if not scene.camera.is_central:
+            eye = scene.rays_at(view, scene.project_at(view, 0.5 * (start + end))[0])[0].to(start.dtype)
+        corners = scene.corners(view.repeat_interleave(2), faces.reshape(-1))
+        a, b, c = scene.vertices.index_select(0, corners.reshape(-1)).reshape(-1, 2, 3, 3).unbind(2)
+        normal = torch.linalg.cross(b - a, c - a)  # [C, 2, 3]
+        ray = (0.5 * (start + end) - eye).unsqueeze(1)
+        # Left of the line the face is in front whose depth grows slowest to the left: see the kernel of `edge_sides`.
+        outward = torch.linalg.cross(ray, (end - start).unsqueeze(1))
+        rate = ((outward * normal).sum(-1) / (ray * normal).sum(-1)).nan_to_num(nan=-torch.inf)
+        second = (rate[:, 1] > rate[:, 0]).long().unsqueeze(-1)
+        left, right = faces.gather(1, second).squeeze(-1), faces.gather(1, 1 - second).squeeze(-1)
+        seen = torch.ones_like(second.squeeze(-1), dtype=torch.bool)
+        if cull_backfaces:
+            seen = ((normal * (a - eye.unsqueeze(1))).sum(-1) < 0).all(-1)
+        seen &= ~_doubled(scene, lines, view, faces, start, end, normal, ray.squeeze(1))
+        seen = seen.nonzero().squeeze(-1)
+        ends = len(lines.points) + torch.arange(2 * len(view), device=view.device).reshape(-1, 2)
+        added = (ends, view, torch.full_like(left, -1), faces, left, right)
+        ends, view, edge, faces, left, right = (x.index_select(0, seen) for x in added)
+        faces = torch.cat([torch.full_like(lines.ends, -1), faces])
+    return _Lines(
+        torch.cat([lines.points, points]),
+        torch.cat([lines.ends, ends]),
+        torch.cat([lines.view, view]),
+        torch.cat([lines.edge, edge]),
+        faces,
+        torch.cat([lines.left, left]),
+        torch.cat([lines.right, right]),
+    )
 
 
 def _eyes(scene: Scene) -> Tensor | None:
@@ -260,11 +351,13 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     if scene.camera.is_central:
         directions = point / depth.unsqueeze(-1)
     behind, behind_depth = first_faces(
-        scene, view, xy, origins, directions, skip_edge=lines.edge.index_select(0, line), cull_backfaces=cull
-    )
+        scene, view, xy, origins, directions,
+        skip_edge=lines.edge.index_select(0, line),
+        skip_faces=None if lines.faces is None else lines.faces.index_select(0, line),
+        cull_backfaces=cull,
+    )  # fmt: skip
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
-    touching = 1 - TOUCHING * torch.finfo(depth.dtype).eps
-    keep = (sure & (behind_depth > depth * touching)).nonzero().squeeze(-1)
+    keep = (sure & (behind_depth > depth * (1 - _touching(depth.dtype)))).nonzero().squeeze(-1)
     segment, low, high, line, xy, pixel, center, behind = (
         x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind)
     )

@@ -29,6 +29,7 @@ def render(
     shader: Shader | None = None,
     samples: int = 1,
     cull_backfaces: bool = False,
+    intersecting: bool = True,
     buffers: Sequence[str] | None = None,
 ) -> Any:
     """Images [*batch, H, W, C + 1] of a mesh: colour over the background, alpha (coverage) last; linear colour.
@@ -43,8 +44,10 @@ def render(
         lights: makes surfaces Lambertian under these lights; without, they are unlit.
         shader: instead of `lights`: any function (fragments, mesh) -> [N, C], see `shading`.
         samples: `samples ** 2` points per pixel where the surface is looked up; 1 is enough unless textures or shading
-            have details finer than a pixel, or surfaces intersect.
+            have details finer than a pixel.
         cull_backfaces: faces seen from behind are transparent.
+        intersecting: surfaces may pass through each other; where they do is searched for in every call. Say False if
+            they do not, and save that time.
         buffers: names among "depth" [*batch, H, W] (infinity where nothing is hit), "normals" [*batch, H, W, 3] (unit,
             world frame, towards the viewer), "uvs" [*batch, H, W, 2] and "face_index" [*batch, H, W] (-1 for nothing).
             They are looked up at the centres of the pixels, not filtered, and differentiable inside surfaces only; for
@@ -71,7 +74,13 @@ def render(
     scene = pack(mesh, fine)
     rays = pixel_rays(scene.camera)
     faces = face_image(scene, rays, cull_backfaces)
-    edges = boundary(scene, rays, faceted=getattr(shader, "faceted", False), cull_backfaces=cull_backfaces)
+    edges = boundary(
+        scene,
+        rays,
+        faceted=getattr(shader, "faceted", False),
+        cull_backfaces=cull_backfaces,
+        intersecting=intersecting,
+    )
     steep = grazing(scene, cull_backfaces=cull_backfaces)
     pixel, inside = covered(scene, rays, faces)
     left, right = beside(scene, edges)

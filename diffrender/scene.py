@@ -77,6 +77,19 @@ class Scene:
             xy, _ = self.project_at(view, vertices)
             return xy, torch.isfinite(xy).all(-1)
 
+    def place(self, points: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Points [K, P, 3] of the mesh that belong to `faces` [K, ...] in the frames of the cameras that see them.
+
+        Returns [B' K P, 3] and the view [B' K] of each group of P; B' is 1 where every face has a view of its own.
+        """
+        flat = points.reshape(-1, 3)
+        if self.face_view is not None:
+            view = self.face_view.index_select(0, faces.reshape(len(points), -1)[:, 0])
+            each = view.repeat_interleave(points.shape[1])
+            return _in_frames(self.camera, each, flat), view
+        view = torch.arange(self.num_views, device=flat.device).repeat_interleave(len(points))
+        return (self.single or self.camera).world_to_camera(flat).reshape(-1, 3), view
+
     def rays_at(self, view: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""
         if self.linear_rays is not None:
@@ -143,8 +156,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         )
 
     vertex_view = view_of([m.num_vertices for m in meshes])
-    rotation, translation = flat.R.index_select(0, vertex_view), flat.t.index_select(0, vertex_view)
-    vertices = (rotation * joined.vertices.unsqueeze(-2)).sum(-1) + translation
+    vertices = _in_frames(flat, vertex_view, joined.vertices)
     starts = [0]
     for m in meshes[:-1]:
         starts.append(starts[-1] + m.num_faces)
@@ -162,3 +174,9 @@ def _check_device(mesh: Mesh, camera: Camera) -> None:
             f"mesh and camera must be on one device; got {mesh.vertices.device} and {camera.device}: "
             "move one with .to(device)"
         )
+
+
+def _in_frames(camera: Camera, view: Tensor, points: Tensor) -> Tensor:
+    """World points [N, 3] in the frames of the cameras `view` [N]."""
+    rotation, translation = camera.R.index_select(0, view), camera.t.index_select(0, view)
+    return (rotation * points.unsqueeze(-2)).sum(-1) + translation

@@ -15,6 +15,8 @@ MIN_SHARE = 4096  # fewer rays are not worth a second thread
 
 def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Barycentrics [N, 3], depth [N] and front [N] of rays from the origin on faces [N, 3, 3]: see the reference."""
+    # Conversions here and not inside, where the result would have lost its history for a second derivative.
+    corners, directions = corners.contiguous(), directions.to(corners.dtype).contiguous()
     weights, depth, front = _Barycentrics.apply(corners, directions, z_depth)
     return weights, depth, front
 
@@ -22,12 +24,11 @@ def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Te
 class _Barycentrics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
-        corners, directions = corners.contiguous(), directions.to(corners.dtype).contiguous()
+        kernel = load_kernel(make_barycentric_kernels, "barycentrics", corners)
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
         front = torch.empty_like(depth, dtype=torch.uint8)
         inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
         outputs = [vectors(weights), wp.from_torch(depth), wp.from_torch(front)]
-        kernel = load_kernel(make_barycentric_kernels, "barycentrics", corners)
         launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
         ctx.save_for_backward(corners, directions, weights, depth)
         ctx.z_depth = z_depth

@@ -120,6 +120,7 @@ def first_hit_linear(
     cull: bool = False,
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
+    skip_faces: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along single rays of cameras whose rays are affine in the pixel.
 
@@ -128,7 +129,9 @@ def first_hit_linear(
     kernel = load_kernel(make_visibility_kernels, "first_hit_linear", vertices)
     num_rays = len(rays.order)
     depths, hits = _outputs((num_rays,), vertices)
-    skip = torch.full((num_rays,), -1) if skip_edge is None else skip_edge[rays.order]
+    skip = rays.order.new_full((num_rays,), -1) if skip_edge is None else skip_edge.index_select(0, rays.order)
+    if skip_faces is not None:
+        skip_faces = skip_faces.index_select(0, rays.order)
     directions = rays.directions if num_rays else rays.directions.new_zeros(1, 3)
     args = [
         vectors(vertices),
@@ -144,7 +147,8 @@ def first_hit_linear(
         wp.from_torch(rays.x),
         vectors(directions if rays.origins is None else rays.origins),
         vectors(directions),
-        wp.from_torch(skip.to(vertices.device, torch.int32).contiguous()),
+        wp.from_torch(skip),
+        wp.from_torch(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
         int(rays.origins is None),
         int(cull),
         rays.height,
@@ -164,6 +168,7 @@ def first_hit(
     cull: bool = False,
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
+    skip_faces: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along each ray of a tree.
 
@@ -172,6 +177,7 @@ def first_hit(
         tree: the rays of B views, in slots.
         z_depth: depth is z (every direction has z = 1, every origin z = 0); otherwise it is the ray's parameter.
         face_edges: [F, 3] the edges of each face; with `skip_edge` [N], a ray passes through the faces at its edge.
+        skip_faces: [N, 2] faces that each ray passes through, -1 for none.
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
@@ -183,6 +189,8 @@ def first_hit(
     skip = torch.where(tree.slots >= 0, -1, -2)
     if skip_edge is not None and len(skip_edge):
         skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
+    if skip_faces is not None and len(skip_faces):
+        skip_faces = skip_faces.index_select(0, tree.slots.clamp(min=0).reshape(-1))
     central = tree.origins is None
     counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
@@ -194,7 +202,8 @@ def first_hit(
         num_slots,
         vectors((tree.directions if tree.origins is None else tree.origins).flatten(0, 1)),
         vectors(tree.directions.flatten(0, 1)),
-        wp.from_torch(skip.to(torch.int32).reshape(-1).contiguous()),
+        wp.from_torch(skip.reshape(-1)),
+        wp.from_torch(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
         vectors(tree.centers.flatten(0, 1)),
         vectors(tree.halves.flatten(0, 1)),
         vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),

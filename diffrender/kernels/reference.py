@@ -19,6 +19,7 @@ def first_hit_reference(
     cull: bool = False,
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
+    skip_faces: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and depth [N] (infinity: none) along rays [N, 3] among `corners` [F, 3, 3]."""
     hits, depths = [], []
@@ -29,6 +30,9 @@ def first_hit_reference(
         if face_edges is not None and skip_edge is not None:
             skipped = (face_edges.unsqueeze(0) == skip_edge[part, None, None]).any(-1) & (skip_edge[part, None] >= 0)
             depth = torch.where(skipped, torch.inf, depth)
+        if skip_faces is not None:
+            number = torch.arange(corners.shape[0], device=corners.device)
+            depth = torch.where((skip_faces[part, :, None] == number).any(1), torch.inf, depth)
         if corners.shape[0] == 0:
             hits.append(torch.full_like(depth, -1, dtype=torch.int64).sum(1) - 1)
             depths.append(directions.new_full((len(depth),), torch.inf))

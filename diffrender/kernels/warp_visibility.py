@@ -70,6 +70,23 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return depth
 
     @wp.func
+    def passes_through(
+        ray: int,
+        face: int,
+        face_edges: wp.array2d(dtype=wp.int64),
+        skip_edge: wp.array(dtype=wp.int64),
+        skip_faces: wp.array2d(dtype=wp.int64),
+    ):
+        """Whether a ray ignores a face: one at the edge that the ray goes through, or one of two given faces."""
+        edge = skip_edge[ray]
+        through = edge >= wp.int64(0) and (
+            face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
+        )
+        if skip_faces.shape[0] > 0:
+            through = through or skip_faces[ray, 0] == wp.int64(face) or skip_faces[ray, 1] == wp.int64(face)
+        return through
+
+    @wp.func
     def keep_first(
         depth: real, face: int, slot: int, mode: int, depths: wp.array(dtype=real), hits: wp.array(dtype=wp.int32)
     ):
@@ -296,7 +313,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         num_slots: int,
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
-        skip_edge: wp.array(dtype=wp.int32),
+        skip_edge: wp.array(dtype=wp.int64),
+        skip_faces: wp.array2d(dtype=wp.int64),
         centers: wp.array(dtype=vec3),
         halves: wp.array(dtype=vec3),
         moment_centers: wp.array(dtype=vec3),
@@ -389,11 +407,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if overlap:
                     for ray in range(node * 4, wp.min(node * 4 + 4, num_slots)):
                         slot = view * num_slots + ray
-                        edge = wp.int64(skip_edge[slot])
-                        skipped = edge >= wp.int64(0) and (
-                            face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
-                        )
-                        if edge > wp.int64(-2) and not skipped:
+                        if skip_edge[slot] > wp.int64(-2) and not passes_through(
+                            slot, face, face_edges, skip_edge, skip_faces
+                        ):
                             d = directions[slot]
                             g = d / dot3(d, d)
                             if z_depth != 0:
@@ -438,7 +454,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         ray_x: wp.array(dtype=real),
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
-        skip_edge: wp.array(dtype=wp.int32),
+        skip_edge: wp.array(dtype=wp.int64),
+        skip_faces: wp.array2d(dtype=wp.int64),
         central: int,
         cull: int,
         height: int,
@@ -517,10 +534,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if bounded and ray_x[ray] > right:
                     inside = bool(False)
                 else:
-                    edge = wp.int64(skip_edge[ray])
-                    if edge < wp.int64(0) or (
-                        face_edges[face, 0] != edge and face_edges[face, 1] != edge and face_edges[face, 2] != edge
-                    ):
+                    if not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                         d = directions[ray]
                         depth = real(-1.0)
                         if central != 0:

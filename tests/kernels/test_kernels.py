@@ -157,7 +157,7 @@ def test_fast_path_is_the_tree(kind: str, dtype: torch.dtype, central: bool) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", SOUPS)
 @pytest.mark.parametrize("central", [True, False], ids=["pinhole", "orthographic"])
-def test_single_rays_are_the_reference_and_pass_through_skipped_edges(
+def test_single_rays_are_the_reference_and_pass_through_skipped_edges_and_faces(
     kind: str, dtype: torch.dtype, central: bool
 ) -> None:
     size, num_rays = (37, 45), 500
@@ -172,18 +172,20 @@ def test_single_rays_are_the_reference_and_pass_through_skipped_edges(
     starts = None if central else origins
     face_edges = torch.randint(-1, 40, faces.shape, generator=generator)
     skip = torch.randint(-1, 40, (num_rays,), generator=generator)
+    skip_faces = first_hit_reference(vertices[faces], starts, directions, z_depth=True)[0].unsqueeze(-1).repeat(1, 2)
+    skip_faces[::2, 0], skip_faces[1::2, 1] = -1, torch.randint(len(faces), (num_rays // 2,), generator=generator)
+    skip_faces[::5] = -1
+    passed = {"face_edges": face_edges, "skip_edge": skip, "skip_faces": skip_faces}
     view = torch.zeros(num_rays, dtype=torch.int64)
 
-    expected = first_hit_reference(
-        vertices[faces], starts, directions, z_depth=True, face_edges=face_edges, skip_edge=skip
-    )
+    expected = first_hit_reference(vertices[faces], starts, directions, z_depth=True, **passed)
     by_rows = first_hit_linear(
         vertices, *projected(vertices, size, central), faces, None,
-        sort_rays(view, xy, starts, directions, 1, size), face_edges=face_edges, skip_edge=skip,
+        sort_rays(view, xy, starts, directions, 1, size), **passed,
     )  # fmt: skip
     torch.testing.assert_close(by_rows, expected, rtol=0, atol=0)
     tree = build_ray_tree(starts, directions, scattered_slots(view, xy, 1))
-    by_tree = first_hit(vertices, faces, None, tree, z_depth=True, face_edges=face_edges, skip_edge=skip)
+    by_tree = first_hit(vertices, faces, None, tree, z_depth=True, **passed)
     torch.testing.assert_close(by_tree, expected, rtol=0, atol=0)
 
 
