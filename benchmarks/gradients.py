@@ -1,22 +1,23 @@
-"""How right: gradients of `render` against differences of its converged image. `python benchmarks/gradients.py`
+"""How right: gradients of `render` against differences of the converged image. `python benchmarks/gradients.py`
 
-Five scenes, and the same meshes subdivided until many triangles share a pixel, through three cameras, 128 x 128 pixels,
-default settings (`samples=1`). Error is norm(gradient - reference) / norm(reference) of a weighted sum of the image:
+Five scenes in three poses each, through three cameras, 128 x 128 pixels, default settings (float32, `samples=1`).
+Error is norm(gradient - reference) / norm(reference) of a weighted sum of the image, root mean square over the poses:
 
 - colour: of colour and alpha; alpha: of alpha alone; depth: of depth over a background of 0;
 - to translation, rotation, scale, focal length and distortion, each in units that move the vertices by one pixel (root
   mean square), so that no parameter hides another;
-- vertices: of colour and alpha, to 32 smooth random displacements of the vertices, in the same units.
+- vertices (`--vertices`): of colour and alpha, to 32 smooth random displacements of the vertices, in the same units.
 
-The reference is a central difference of `render(samples=k)` in float64. It is repeated with another k and another step;
-half of what the two differ by is given as its uncertainty.
+The reference is the mean of two central differences of `render` in float64, with more samples and other steps; half of
+what they differ by is given as its uncertainty. `--independent` takes the differences of brute force instead, which
+knows nothing of `render`'s antialiasing, and says how far from it the other reference is; it takes far longer.
 """
 
 import argparse
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +27,15 @@ import diffrender as dr
 from diffrender.isosurface import surface_nets
 from diffrender.shading import depth_shader, unlit
 from diffrender.subdivide import subdivide
-from diffrender.testing import smooth_weights
+from diffrender.testing import calm_pixels, converged_image, smooth_weights
 
 SIZE = 128
 FINE_FACES = 150_000  # of subdivided meshes: ten and more to a covered pixel
 DIRECTIONS = 32
 BACKGROUND = (1.0, 1.0, 1.0, 0.0)  # white, and depth 0
-REFERENCES = ((6, 0.02), (4, 0.03))  # samples per axis, step in pixels; the second only to judge the first
+REFERENCES = ((4, 0.02), (5, 0.015))  # samples per axis, step in pixels
+INDEPENDENT = ((64, 0.02), (80, 0.03))  # the same by brute force, in the pixels that are not smooth
 LOSSES = {"colour": (0, 1, 2, 4), "alpha": (4,), "depth": (3,)}  # channels
-GROUPS = {"translation": 3, "rotation": 3, "scale": 1, "focal": 1, "distortion": None}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def painted(mesh: dr.Mesh, contrast: float = 0.45) -> dr.Mesh:
     return mesh.replace(vertex_colors=0.5 + contrast * torch.sin(3 * mesh.vertices + phase))
 
 
-def turned(mesh: dr.Mesh, angles: tuple[float, float, float]) -> dr.Mesh:
+def turned(mesh: dr.Mesh, angles: Sequence[float]) -> dr.Mesh:
     return mesh.replace(vertices=mesh.vertices @ dr.so3_exp(mesh.vertices.new_tensor(angles)).T)
 
 
@@ -130,12 +131,12 @@ def subdivided(mesh: dr.Mesh) -> dr.Mesh:
 
 
 class Problem:
-    """Losses as a function of parameters in pixels: those of `GROUPS`, then the displacements of the vertices."""
+    """Losses as a function of parameters in pixels: translation, rotation, scale, focal length, distortion; then the
+    displacements of the vertices."""
 
-    def __init__(self, mesh: dr.Mesh, view: View, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(self, mesh: dr.Mesh, view: View) -> None:
         assert mesh.vertex_colors is not None
-        self.mesh, self.view, self.dtype = mesh, view, dtype
-        self.colors = mesh.vertex_colors.to(dtype)
+        self.mesh, self.view = mesh, view
         self.weights = smooth_weights(SIZE, SIZE, 5)
         self.count = 8 + len(view.distortion)
         random = torch.Generator().manual_seed(0)
@@ -157,112 +158,136 @@ class Problem:
         vertices = x @ turn.T + self.view.distance * axis + p[:3]
         return vertices, self.view.lens(torch.exp(p[7]), p[8:] + p.new_tensor(self.view.distortion))
 
+    def scene(self, parameters: dict[str, Tensor]) -> tuple[dr.Mesh, dr.Camera]:
+        vertices, camera = self.posed(parameters["theta"])
+        return self.mesh.replace(vertices=vertices), camera
+
     def motion(self, step: Tensor) -> Tensor:
         """Root mean square of how far the vertices move in the image, per unit of `step`."""
         (after, _), (before, _) = (camera.project(x) for x, camera in (self.posed(step), self.posed(-step)))
         return ((after - before) / (2 * step.norm())).square().sum(-1).mean().sqrt()
 
-    def image(self, theta: Tensor, samples: int = 1) -> Tensor:
+    def image(self, theta: Tensor, samples: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
         """[H, W, 5] colour, depth, alpha."""
-        vertices, camera = self.posed(theta)
-        mesh = self.mesh.replace(vertices=vertices.to(self.dtype), vertex_colors=self.colors)
-        return dr.render(
-            mesh, camera.to(dtype=self.dtype), background=BACKGROUND, shader=colour_and_depth, samples=samples
-        )
+        mesh, camera = self.scene({"theta": theta})
+        mesh, camera = mesh.to(dtype=dtype), camera.to(dtype=dtype)
+        return dr.render(mesh, camera, background=BACKGROUND, shader=colour_and_depth, samples=samples)
 
-    def losses(self, theta: Tensor, samples: int = 1) -> Tensor:
-        weighted = self.image(theta, samples).double() * self.weights
+    def losses(self, image: Tensor) -> Tensor:
+        weighted = image.double() * self.weights
         return torch.stack([weighted[..., list(channels)].sum() for channels in LOSSES.values()])
 
-    def gradient(self) -> Tensor:
+    def gradient(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[losses, parameters]"""
         theta = torch.zeros_like(self.units).requires_grad_()
-        losses = self.losses(theta)
+        losses = self.losses(self.image(theta, dtype=dtype))
         return torch.stack([torch.autograd.grad(loss, theta, retain_graph=True)[0] for loss in losses])
 
     @torch.no_grad()
-    def difference(self, samples: int, step: float, count: int | None = None) -> Tensor:
-        """[losses, `count` or all parameters] central differences."""
+    def differences(self, image: Callable[[Tensor], Tensor], step: float, count: int) -> Tensor:
+        """[losses, `count`] central differences."""
         steps = step * torch.eye(len(self.units), dtype=torch.float64)[:count]
-        return torch.stack([(self.losses(h, samples) - self.losses(-h, samples)) / (2 * step) for h in steps], dim=-1)
+        return torch.stack([self.losses(image(h)) - self.losses(image(-h)) for h in steps], dim=-1) / (2 * step)
+
+    def reference(self, count: int, independent: bool = False) -> tuple[Tensor, Tensor]:
+        """[losses, `count`] twice: the derivatives, and how uncertain they are."""
+        if independent:
+            at_rest = {"theta": torch.zeros_like(self.units)}
+            calm = calm_pixels(self.scene, at_rest, shader=colour_and_depth)
+            one, other = (
+                self.differences(lambda theta, k=samples: converged_image(  # type: ignore[misc]
+                    self.scene, {"theta": theta}, k, background=BACKGROUND, shader=colour_and_depth, calm=calm
+                ), step, count)
+                for samples, step in INDEPENDENT
+            )  # fmt: skip
+        else:
+            one, other = (
+                self.differences(lambda theta, k=samples: self.image(theta, k), step, count)  # type: ignore[misc]
+                for samples, step in REFERENCES
+            )
+        return (one + other) / 2, (one - other) / 2
 
 
 def colour_and_depth(fragments: dr.Fragments, mesh: dr.Mesh) -> Tensor:
     return torch.cat([unlit(fragments, mesh), depth_shader(fragments, mesh)], dim=-1)
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
-
-
-def milliseconds(problem: Problem, rounds: int = 10) -> float:
+def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> float:
     """Of a forward and backward of colour and alpha to vertices, warm, the best of some."""
-    vertices, camera = problem.posed(torch.zeros_like(problem.units))
-    vertices = vertices.to(problem.dtype).requires_grad_()
-    mesh = problem.mesh.replace(vertex_colors=problem.colors, vertices=vertices)
-    camera, weights = camera.to(dtype=problem.dtype), problem.weights[..., :4].to(problem.dtype)
+    problem = Problem(mesh, view)
+    mesh, camera = problem.scene({"theta": torch.zeros_like(problem.units)})
+    mesh, camera, weights = (
+        mesh.to(dtype=torch.float32),
+        camera.to(dtype=torch.float32),
+        problem.weights[..., :4].float(),
+    )
+    vertices = mesh.vertices.requires_grad_()
     times = []
     for _ in range(rounds + 1):
         begin = time.perf_counter()
-        moved = mesh.replace(vertices=vertices)
-        (dr.render(moved, camera, background=BACKGROUND[:3]) * weights).sum().backward()
+        (dr.render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
         times.append(time.perf_counter() - begin)
     return 1e3 * min(times[1:])
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", default="", help="only those whose name contains this")
     parser.add_argument("--view", default="", help="only cameras whose name contains this")
-    parser.add_argument("--fine", action="store_true", help="the subdivided meshes as well")
-    parser.add_argument("--vertices", action="store_true", help="gradients of vertices as well; takes longer")
-    parser.add_argument("--groups", action="store_true", help="errors of colour and alpha by kind of parameter as well")
-    parser.add_argument("--float32", action="store_true", help="gradients in float32; the reference stays float64")
+    parser.add_argument("--poses", type=int, default=3, help="each turned and moved at random, except for the first")
+    parser.add_argument("--fine", action="store_true", help="subdivided meshes, instead")
+    parser.add_argument("--vertices", action="store_true", help="gradients of vertices as well; four times as long")
+    parser.add_argument("--independent", action="store_true", help="a reference by brute force; takes much longer")
     args = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
-    for name, mesh in chosen(args):
-        for camera, view in VIEWS.items():
-            if args.view in camera:
-                report(name, camera, mesh, view, args)
-
-
-def chosen(args: argparse.Namespace) -> Iterator[tuple[str, dr.Mesh]]:
+    begin = time.perf_counter()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}\n")
+    columns = ["scene", "camera", "faces", "covered", *LOSSES, *["vertices"] * args.vertices, "ms"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name, mesh in scenes().items():
-        if args.scene in name:
-            yield name, mesh
-            if args.fine:
-                yield f"{name}, subdivided", subdivided(mesh)
+        for camera, view in VIEWS.items():
+            if args.scene in name and args.view in camera:
+                row(name, camera, subdivided(mesh) if args.fine else mesh, view, args)
+    print(f"\n{time.perf_counter() - begin:.0f} s")
 
 
-def report(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
-    exact = Problem(mesh, view)
-    problem = Problem(mesh, view, torch.float32) if args.float32 else exact
-    found, n = problem.gradient(), problem.count
-    (samples, step), (fewer, longer) = REFERENCES
-    reference = exact.difference(samples, step, None if args.vertices else n)
-    other = exact.difference(fewer, longer, n + 4 if args.vertices else n)
-    cells = [
-        f"{loss} {error(found[i, :n], reference[i, :n]):.2%} +-{error(other[i, :n], reference[i, :n]) / 2:.2%}"
-        for i, loss in enumerate(LOSSES)
-    ]
-    if args.vertices:
-        doubt = error(other[0, n:], reference[0, n : n + 4]) / 2
-        cells.append(f"vertices {error(found[0, n:], reference[0, n:]):.2%} +-{doubt:.2%}")
-    covered = float((problem.image(torch.zeros_like(problem.units))[..., -1] > 0.5).float().mean())
-    scene = f"{name} | {camera} | {mesh.num_faces} faces, {covered:.0%}"
-    print(f"{scene} | {' | '.join(cells)} | {milliseconds(problem):.0f} ms", flush=True)
-    if args.groups:
-        for i, loss in enumerate(LOSSES):
-            print(f"    {loss}: {', '.join(groups(found[i, :n], reference[i, :n]))}", flush=True)
+def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
+    problems = [Problem(posed, view) for posed in poses(mesh, args.poses)]
+    covered = [float((p.image(torch.zeros_like(p.units))[..., -1] > 0.5).float().mean()) for p in problems]
+    cells = [name, camera, str(mesh.num_faces), f"{sum(covered) / len(covered):.0%}"]
+    errors, doubts, apart = [], [], []
+    for problem in problems:
+        n = problem.count
+        reference, doubt = problem.reference(n + DIRECTIONS * args.vertices, args.independent)
+        gradient = problem.gradient()[:, : reference.shape[1]]
+        errors.append(shares(gradient - reference, reference, n))
+        doubts.append(shares(doubt, reference, n))
+        if args.independent:
+            apart.append(shares(problem.reference(reference.shape[1])[0] - reference, reference, n))
+    table = torch.stack([torch.stack(x).square().mean(0).sqrt() for x in (errors, doubts, apart) if x], dim=-1)
+    for found, doubt, *other in table.tolist():
+        cells.append(f"{found:.2%} ±{doubt:.2%}" + "".join(f" (the other {x:.2%} off)" for x in other))
+    cells.append(f"{milliseconds(mesh, view):.0f}")
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def groups(found: Tensor, reference: Tensor) -> Iterator[str]:
-    """Error of each kind of parameter, and its share of the whole gradient."""
-    sizes = [size for size in GROUPS.values() if size is not None]
-    parts = zip(GROUPS, *(x.split([*sizes, len(x) - sum(sizes)]) for x in (found, reference)), strict=True)
-    for group, one, other in parts:
-        if len(one):
-            yield f"{group} {error(one, other):.2%} (of {float(other.norm() / reference.norm()):.2f})"
+def shares(difference: Tensor, reference: Tensor, count: int) -> Tensor:
+    """Norms relative to the reference's: for each loss over `count` parameters, and of colour's over what follows."""
+    parts = difference[:, :count].norm(dim=1) / reference[:, :count].norm(dim=1)
+    more = difference[:1, count:].norm(dim=1) / reference[:1, count:].norm(dim=1)
+    return torch.cat([parts, more]) if difference.shape[1] > count else parts
+
+
+def poses(mesh: dr.Mesh, count: int) -> Iterator[dr.Mesh]:
+    """The mesh as it is, then turned by some 20 degrees and moved by some pixels."""
+    random = torch.Generator().manual_seed(1)
+    yield mesh
+    for _ in range(count - 1):
+        angles, shift = torch.randn(2, 3, generator=random, dtype=torch.float64).unbind()
+        moved = turned(mesh, (0.3 * angles).tolist())
+        yield moved.replace(vertices=moved.vertices + 0.05 * shift)
 
 
 if __name__ == "__main__":
