@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .checks import shape_of
+from .gather import gather
 from .kernels import barycentrics
 from .scene import Scene
 
@@ -38,6 +39,9 @@ class Fragments:
     def __len__(self) -> int:
         return self.face_index.shape[0]
 
+    def __getitem__(self, index: slice) -> "Fragments":
+        return Fragments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
 
 def join_fragments(parts: Sequence[Fragments]) -> Fragments:
     """All fragments of `parts` in one, in order."""
@@ -64,8 +68,7 @@ def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tenso
     if attribute.ndim != 2:
         raise ValueError(f"attribute must have shape (V, C), a row per vertex; got {shape_of(attribute)}")
     corners = faces.index_select(0, fragments.face_index)  # [N, 3]
-    values = attribute.index_select(0, corners.reshape(-1)).reshape(len(fragments), 3, attribute.shape[1])
-    return (values * fragments.barycentrics.unsqueeze(-1)).sum(1)
+    return gather(attribute, corners, fragments.barycentrics)
 
 
 def fragments_along(

@@ -83,12 +83,12 @@ def render(
     )
     steep = grazing(scene, cull_backfaces=cull_backfaces)
     pixel, inside = covered(scene, rays, faces)
-    left, right = beside(scene, edges)
-    at_centers = [hold(f, steep.held(f.view, f.face_index)) for f in (inside, left.fragments, right.fragments)]
-    moving = grazed(scene, steep)
-    colors = shader(join_fragments([*at_centers, moving, hold(moving)]), scene.mesh)
+    sides, elsewhere = off_center(scene, edges, steep)
+    beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
+    at_rest = [hold(f, steep.held(f.view, f.face_index)) for f in (inside, beside)]
+    colors = shader(join_fragments([*at_rest, moving, hold(moving)]), scene.mesh)
     colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
-    image = composite(scene, pixel, edges, left, right, colors, background, samples)
+    image = composite(scene, pixel, edges, sides, colors, background, samples)
     motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
     image = image.index_add(0, steep.pixel, torch.nn.functional.pad(motion, (0, 1)))
     if samples > 1:
@@ -119,46 +119,50 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     return pixel, fragments_along(scene, view, xy, flat.index_select(0, pixel).long(), origins, directions)
 
 
-def beside(scene: Scene, edges: Boundary) -> tuple["Side", "Side"]:
-    """The fragments left and right of the pieces of edges, where there is no background."""
-    origins, directions = scene.rays_at(edges.view, edges.xy)
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What is seen left and right of the pieces of a boundary, where that is no background.
 
-    def side(face: Tensor) -> Side:
-        piece = (face >= 0).nonzero().squeeze(-1)
-        parts = (x.index_select(0, piece) for x in (edges.view, edges.xy, face, origins, directions))
-        return Side(piece, fragments_along(scene, *parts))
+    Attributes:
+        piece: [N] index into the pieces.
+        sign: [N] 1 on the left, -1 on the right.
+    """
 
-    return side(edges.left), side(edges.right)
+    piece: Tensor
+    sign: Tensor
 
 
-def grazed(scene: Scene, steep: Grazing) -> Fragments:
-    """The fragments at the middle of the parts of pixels that faces seen almost edge-on fill."""
-    origins, directions = scene.rays_at(steep.view, steep.xy)
-    return fragments_along(scene, steep.view, steep.xy, steep.face, origins, directions)
+def off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Fragments]:
+    """The sides of edges; and their fragments, followed by those of the faces seen almost edge-on."""
+    left, right = ((face >= 0).nonzero().squeeze(-1) for face in (edges.left, edges.right))
+    piece = torch.cat([left, right])
+    view = torch.cat([edges.view.index_select(0, piece), steep.view])
+    xy = torch.cat([edges.xy.index_select(0, piece), steep.xy])
+    face = torch.cat([edges.left.index_select(0, left), edges.right.index_select(0, right), steep.face])
+    sign = torch.cat([edges.area.new_ones(len(left)), -edges.area.new_ones(len(right))])
+    return Sides(piece, sign), fragments_along(scene, view, xy, face, *scene.rays_at(view, xy))
 
 
 def composite(
     scene: Scene,
     pixel: Tensor,
     edges: Boundary,
-    left: "Side",
-    right: "Side",
+    sides: Sides,
     colors: Tensor,
     background: float | Sequence[float] | Tensor,
     samples: int = 1,
 ) -> Tensor:
     """Values at the centres plus jumps times areas: [B * H * W, C + 1], colour over the background, then alpha.
 
-    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then those of `left`, then those of `right`. The
-    background counts as constant within a pixel; `samples` are those per pixel and axis.
+    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then to those of the `sides`. The background
+    counts as constant within a pixel; `samples` are those per pixel and axis.
     """
     image = empty_images(scene, background, colors, samples)
     values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
-    inside, on_left, on_right = values.split([len(pixel), len(left.piece), len(right.piece)])
-    piece = torch.cat([left.piece, right.piece])
-    target = edges.pixel.index_select(0, piece)
-    jump = torch.cat([on_left, on_right]) - image.index_select(0, target)
-    area = torch.cat([edges.area.index_select(0, left.piece), -edges.area.index_select(0, right.piece)])
+    inside, beside = values.split([len(pixel), len(sides.piece)])
+    target = edges.pixel.index_select(0, sides.piece)
+    jump = beside - image.index_select(0, target)
+    area = edges.area.index_select(0, sides.piece) * sides.sign
     return image.index_copy_(0, pixel, inside).index_add_(0, target, area.unsqueeze(-1).to(jump.dtype) * jump)
 
 
@@ -179,14 +183,6 @@ def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, col
         value = value.expand(shape).repeat_interleave(samples, -3).repeat_interleave(samples, -2)
     fine = (*scene.batch_shape, *scene.camera.size, colors.shape[-1])
     return torch.nn.functional.pad(value.expand(fine), (0, 1)).reshape(-1, colors.shape[-1] + 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """Fragments on one side of the pieces `piece` [N] of a boundary."""
-
-    piece: Tensor
-    fragments: Fragments
 
 
 def center_buffers(

@@ -2,20 +2,19 @@
 
 A sample is a weighted sum of texels, `out[n] = sum_k weights[k, n] * texels[index[k, n]]`. Where the texels lie
 (`index`) is piecewise constant in the coordinates; how much they count (`weights`) is smooth and left to autograd. The
-sum itself is trilinear in (texels, weights, upstream gradient), so its derivatives are three operators that
-differentiate into one another: `_Gather`, `_Scatter` and `_Dot`, which makes every order of derivative exact.
+sum itself is `gather.gather`.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import broadcast_shapes, check_tensor, shape_of
+from .gather import gather
 
 Mode = Literal["nearest", "bilinear", "bicubic"]
 Padding = Literal["zeros", "clamp", "reflect", "wrap"]
@@ -184,7 +183,7 @@ def _sample(image: Tensor, xy: Tensor, kernel: _Filter, padding: Padding) -> Ten
         first = first.view(*batch, *[1] * (len(shape) - len(batch)))
         index = index + first.expand(shape).reshape(-1)
 
-    values = _Gather.apply(image.to(dtype).reshape(-1, channels), index, weights)  # [N, C]
+    values = gather(image.to(dtype).reshape(-1, channels), index.t(), weights.t())  # [N, C]
     if padding == "zeros":  # 0 times an infinite texel (the depth of an empty pixel) would be NaN
         values = torch.where((inside_x.any(0) & inside_y.any(0))[:, None], values, 0.0)
     return values.view(*shape, channels)
@@ -211,80 +210,6 @@ def _taps(x: Tensor, size: int, kernel: _Filter, padding: Padding) -> tuple[Tens
     unbounded = base + offsets[:, None]
     texel = _PADDINGS[padding](unbounded, size)
     return texel.long(), weights, texel == unbounded
-
-
-class _Gather(torch.autograd.Function):
-    """texels [T, C], index [K, N], weights [K, N] -> [N, C]: `sum_k weights[k, n] texels[index[k, n], c]`."""
-
-    @staticmethod
-    def forward(texels: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        if index.numel() == 0 or texels.numel() == 0:
-            return texels.new_zeros(index.shape[1], texels.shape[1])
-        bags, bag_weights = index.t().contiguous(), weights.t().contiguous()
-        return F.embedding_bag(bags, texels, per_sample_weights=bag_weights, mode="sum")  # one fused pass
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        texels, index, weights = ctx.saved_tensors
-        needs_texels, _, needs_weights = ctx.needs_input_grad
-        grad_texels = _Scatter.apply(grads[0], index, weights, len(texels)) if needs_texels else None
-        grad_weights = _Dot.apply(texels, index, grads[0]) if needs_weights else None
-        return grad_texels, None, grad_weights
-
-
-class _Scatter(torch.autograd.Function):
-    """values [N, C], index [K, N], weights [K, N] -> texels [T, C]: the adjoint of `_Gather`.
-
-    `index_add_` adds in the order of the index on the CPU, whatever the number of threads.
-    """
-
-    @staticmethod
-    def forward(values: Tensor, index: Tensor, weights: Tensor, num_texels: int) -> Tensor:
-        texels = values.new_zeros(num_texels, values.shape[1])
-        for tap_index, tap_weights in zip(index, weights, strict=True):  # one tap at a time: K times less memory
-            texels.index_add_(0, tap_index, values * tap_weights[:, None])
-        return texels
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        values, index, weights = ctx.saved_tensors
-        needs_values, _, needs_weights, _ = ctx.needs_input_grad
-        grad_values = _Gather.apply(grads[0], index, weights) if needs_values else None
-        grad_weights = _Dot.apply(grads[0], index, values) if needs_weights else None
-        return grad_values, None, grad_weights, None
-
-
-class _Dot(torch.autograd.Function):
-    """texels [T, C], index [K, N], values [N, C] -> [K, N]: `sum_c texels[index[k, n], c] values[n, c]`."""
-
-    @staticmethod
-    def forward(texels: Tensor, index: Tensor, values: Tensor) -> Tensor:
-        products = values.new_zeros(index.shape)
-        if values.numel():
-            for tap_index, product in zip(index, products, strict=True):
-                row = texels.index_select(0, tap_index)[:, None]  # [N, 1, C]
-                torch.bmm(row, values[:, :, None], out=product[:, None, None])
-        return products
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        texels, index, values = ctx.saved_tensors
-        needs_texels, _, needs_values = ctx.needs_input_grad
-        grad_texels = _Scatter.apply(values, index, grads[0], len(texels)) if needs_texels else None
-        grad_values = _Gather.apply(texels, index, grads[0]) if needs_values else None
-        return grad_texels, None, grad_values
 
 
 # --- checks --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ One mesh seen by several cameras keeps one list of faces and as many copies of i
 meshes are joined into one list of faces, each of which is drawn in the view of its mesh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,15 +100,37 @@ class Scene:
         elif self.single is not None:
             return self.single.local_rays(xy)
         else:
-            origins, directions = self.camera[view].local_rays(xy.unsqueeze(1))
+            return self._by_view(view, xy, lambda camera, values: camera.local_rays(values))
         return origins.squeeze(1), directions.squeeze(1)
 
     def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""
         if self.single is not None:
             return self.single.local_project(points)
-        xy, depth = self.camera[view].local_project(points.unsqueeze(1))
-        return xy.squeeze(1), depth.squeeze(1)
+        return self._by_view(view, points, lambda camera, values: camera.local_project(values))
+
+    def _by_view(
+        self, view: Tensor, values: Tensor, method: Callable[[Camera, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """A method of a batch of cameras, [B, K, C] -> ([B, K, ...], [B, K, ...]), for values [N, C] of their `view`.
+
+        One camera per value would do the same; but what a camera prepares per call, it would prepare N times.
+        """
+        if len(view) == 0:
+            first, second = method(self.camera[view], values.unsqueeze(1))
+            return first.squeeze(1), second.squeeze(1)
+        present, row, count = torch.unique(view, return_inverse=True, return_counts=True)
+        order = torch.sort(row, stable=True).indices
+        start, longest = count.cumsum(0) - count, int(count.max())
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=view.device) - start.repeat_interleave(count)
+        slot = row * longest + place
+        filled = order[start].repeat_interleave(longest)  # empty slots repeat a value that is known to this camera
+        filled[slot] = torch.arange(len(view), device=view.device)
+        padded = values.index_select(0, filled).reshape(len(present), longest, -1)
+        camera = self.camera if len(present) == self.num_views else self.camera[present]
+        first, second = (x.flatten(0, 1).index_select(0, slot) for x in method(camera, padded))
+        return first, second
 
     def corners(self, view: Tensor, face_index: Tensor) -> Tensor:
         """Indices [N, 3] into `vertices` of the corners of faces [N] in views [N]."""

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "diffrender"
 
 # Lower ones first; modules of one line may not import each other, except within one folder.
 LAYERS = (
-    ("checks", "derivatives"),
+    ("checks", "derivatives", "gather"),
     ("topology",),
     ("mesh",),
     ("primitives", "subdivide", "isosurface"),

@@ -278,10 +278,15 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
 
     @wp.func
     def perimeter(p: wide2):
-        """Where the ray from a square's centre through `p` meets its border, in sides from the corner (1, -1)."""
+        """Where the ray from a square's centre through `p` meets its border, in sides from the corner (1, -1).
+
+        A point exactly in the centre lies to its left, as it does for `side_sign`.
+        """
         half = wp.float64(0.5)
         x = p[0]
         y = p[1]
+        if x == wp.float64(0.0) and y == wp.float64(0.0):
+            x = -wp.float64(1.0)
         size = wp.max(wp.abs(x), wp.abs(y))
         if size > wp.float64(0.0):
             x = x / size
