@@ -11,7 +11,7 @@ import warp as wp
 from torch import Tensor
 
 from .launch import device_of, load_kernel, side_by_side
-from .warp_intersections import BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
+from .warp_intersections import BOX_BITS, BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
 
 MIN_SHARE = 256  # fewer leaves or nodes are not worth a second thread
 MAX_EXPONENT = 1000  # of the scale of the grid, so that it is finite: whatever is smaller is a point
@@ -47,31 +47,8 @@ def crossings(
         component: [V] connected component of each vertex.
         face_group: [F] faces of different groups do not meet; None: all may.
     """
-    num_faces = len(faces)
-    points = on_grid(vertices)
-    group = points.new_zeros(1) if face_group is None else face_group.to(torch.int32).contiguous()
-    faces, num_faces = faces.contiguous(), len(faces)
-    codes = points.new_empty(num_faces)
-    _launch("order_codes", num_faces, [faces, points], [codes])
-    order = torch.sort(codes, stable=True).indices
-    if face_group is not None:
-        order = order[torch.sort(group[order], stable=True).indices]
-
-    sizes = [-(-num_faces // LEAF)]
-    while sizes[-1] > 1:
-        sizes.append(-(-sizes[-1] // BRANCHING))
-    level_start = [0, *accumulate(sizes)]
-    corners, vertex = points.new_empty(num_faces, 3, 3), points.new_empty(num_faces, 3)
-    slot_low, slot_high = points.new_empty(2, num_faces, 4)
-    low, high = points.new_empty(2, level_start[-1], 4)
-    inputs = [order, faces, points, weld.contiguous(), group]
-    _launch("fill_leaves", sizes[0], inputs, [corners, vertex, slot_low, slot_high, low, high])
-    for begin, end, size in zip(level_start, level_start[1:], sizes[1:], strict=False):
-        _launch("merge_boxes", size, [begin, end], [low, high])
-
-    starts = torch.tensor(level_start, dtype=torch.int32, device=points.device)
-    tree = [starts, low, high, slot_low, slot_high, corners, vertex, component.to(torch.int32), order, faces]
-    leaves = torch.arange(sizes[0], device=points.device)
+    tree, num_leaves = _tree(on_grid(vertices), faces.contiguous(), weld, component, face_group)
+    leaves = torch.arange(num_leaves, device=faces.device)
     count, _, _ = _visit(tree, leaves, torch.full_like(leaves, -1), 0)
     leaves = count.nonzero().squeeze(-1)
     start = count.cumsum(0) - count
@@ -95,6 +72,38 @@ def on_grid(vertices: Tensor) -> Tensor:
     return (positions * scale - (middle * scale).round()).round().to(torch.int32)
 
 
+def _tree(
+    points: Tensor, faces: Tensor, weld: Tensor, component: Tensor, face_group: Tensor | None
+) -> tuple[list[Tensor], int]:
+    """What `visit_leaves` wants to know of the tree, and how many leaves it has."""
+    num_faces, num_groups = len(faces), 1
+    group = points.new_zeros(1)
+    codes = points.new_empty(num_faces)
+    _launch("order_codes", num_faces, [faces, points], [codes])
+    order = torch.sort(codes, stable=True).indices
+    if face_group is not None and num_faces:
+        names, group = torch.unique(face_group, return_inverse=True)
+        group, num_groups = group.to(torch.int32), len(names)
+        assert num_groups <= 1 << int(BOX_BITS), "every group has a range of its own in the boxes' first coordinate"
+        order = order[torch.sort(group[order], stable=True).indices]
+
+    sizes = [-(-num_faces // LEAF)]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // BRANCHING))
+    level_start = [0, *accumulate(sizes)]
+    corners, vertex = points.new_empty(num_faces, 3, 3), points.new_empty(num_faces, 3)
+    planes = points.new_empty(num_faces, 4, dtype=torch.float64)
+    slot_boxes, boxes = faces.new_empty(num_faces, 2), faces.new_empty(level_start[-1], 2)
+    mesh = (order, faces, points, weld.contiguous(), group)
+    outputs = (corners, vertex, planes, slot_boxes, boxes)
+    _launch("fill_leaves", sizes[0], [*mesh, (num_groups - 1).bit_length()], outputs)
+    for begin, end, size in zip(level_start, level_start[1:], sizes[1:], strict=False):
+        _launch("merge_boxes", size, [begin, end], [boxes])
+    levels = torch.tensor(level_start, dtype=torch.int32, device=points.device)
+    component = component.to(torch.int32)
+    return [levels, boxes, slot_boxes, corners, vertex, planes, component, order, faces], sizes[0]
+
+
 def _visit(tree: list[Tensor], leaves: Tensor, starts: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor]:
     """How many pairs the leaves have, and `total` rows of pairs and of ends, filled where a start is not negative."""
     counts = leaves.new_empty(len(leaves), dtype=torch.int32)
@@ -116,7 +125,7 @@ def _launch(name: str, count: int, inputs: Sequence[Tensor | int], outputs: Sequ
     if count == 0:
         return
     device = outputs[0].device
-    like = torch.empty(0, device=device)  # the kernels know integers only: one set for all floating-point types
+    like = torch.empty(0, device=device)  # positions are integers: one set of kernels for all floating-point types
     kernel = load_kernel(make_intersection_kernels, name, like)
     args, results = [_array(value) for value in inputs], [_array(value) for value in outputs]
     parts = 1 if device.type == "cuda" else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
@@ -129,9 +138,9 @@ def _launch(name: str, count: int, inputs: Sequence[Tensor | int], outputs: Sequ
 
 
 def _array(value: Tensor | int) -> Any:
-    """A Warp array: of vectors for int32 [..., 3 or 4], which are positions, boxes and the like."""
+    """A Warp array, of vectors along the last dimension if there are more than one."""
     if isinstance(value, int):
         return value
-    if value.dtype == torch.int32 and value.ndim > 1:
-        return wp.from_torch(value, dtype=wp.types.vector(value.shape[-1], wp.int32))
-    return wp.from_torch(value)
+    if value.ndim == 1:
+        return wp.from_torch(value)
+    return wp.from_torch(value, dtype=wp.types.vector(value.shape[-1], wp.dtype_from_torch(value.dtype)))

@@ -10,7 +10,9 @@ degeneracies, whoever asks in whatever order: two faces meet in no or in two cro
 curve in which closed surfaces meet is closed.
 
 Faces sit in slots, sorted so that neighbours in space are neighbours in the tree; `LEAF` slots make a leaf, `BRANCHING`
-nodes make a node of the next level, and one node is the root. The group of a face is the fourth coordinate of its box.
+nodes make a node of the next level, and one node is the root. A corner of a box is one word of 64 bits: 20 for each
+coordinate, each below a bit that tells after a subtraction whether the coordinate has become negative. Nearly all
+pairs whose boxes overlap are neighbours that do not meet: float64 with an error bound is enough to see that.
 """
 
 from functools import cache
@@ -21,9 +23,15 @@ import warp as wp
 from .warp_math import OPTIONS
 
 LEAF = wp.constant(8)
-BRANCHING = wp.constant(4)
+BRANCHING = wp.constant(8)
 GRID_BITS = 29  # positions lie between -2^29 and 2^29, give or take a step
-EMPTY = wp.constant(2**30)  # lower bound of a box that holds nothing; the upper one is its negative
+BOX_BITS = wp.constant(20)  # of a coordinate in a box
+BOX_SHIFT = wp.constant(10)  # from the 30 bits of a position to those
+BOX_MASK = wp.constant(wp.int64(2**20 - 1))
+BOX_SIGNS = wp.constant(wp.int64((1 << 20) | (1 << 41) | (1 << 62)))
+LOWEST = wp.constant(-(2**29))
+SURE = wp.constant(wp.float64(2.0**-18))  # steps of the grid: heights over a plane, in float64, are good to 2^-20
+SURE_VOLUME = wp.constant(wp.float64(2.0**-49))  # of the product of three lengths: a volume in float64 is good to 2^-50
 LOW_BITS = wp.constant(wp.int64(31))
 LOW_MASK = wp.constant(wp.int64(2**31 - 1))
 HASH_FACTOR_1 = wp.constant(wp.uint32(0x7FEB352D))
@@ -34,7 +42,7 @@ CODE_OFFSET = wp.constant(3 * 2**27)
 
 
 class IntersectionKernels(NamedTuple):
-    """The kernels; they know integers only."""
+    """The kernels; what goes in and comes out are integers."""
 
     order_codes: Any
     fill_leaves: Any
@@ -46,8 +54,10 @@ class IntersectionKernels(NamedTuple):
 def make_intersection_kernels(_: Any) -> IntersectionKernels:
     """The kernels, for every floating-point type the same; nothing compiles before a launch."""
     vec = wp.types.vector(3, wp.int32)
-    box = wp.types.vector(4, wp.int32)
+    box = wp.types.vector(2, wp.int64)  # lower and upper corner, the upper one with the sign bits set
+    plane = wp.types.vector(4, wp.float64)  # a normal with a sum of magnitudes of 1, and where the plane is along it
     wide = wp.types.vector(3, wp.int64)
+    two = wp.types.vector(2, wp.int64)
     halves = wp.types.vector(2, wp.int64)  # the number halves[0] 2^31 + halves[1], the second one of 31 bits
 
     @wp.func
@@ -67,13 +77,13 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         return halves(high + (low >> LOW_BITS), low & LOW_MASK)
 
     @wp.func
-    def sign_of(sum: halves):
+    def sign_of(total: halves):
         """Sign of a number in halves, or of a few of them added up."""
-        high = sum[0] + (sum[1] >> LOW_BITS)
+        high = total[0] + (total[1] >> LOW_BITS)
         sign = int(1)
         if high < wp.int64(0):
             sign = -1
-        elif high == wp.int64(0) and (sum[1] & LOW_MASK) == wp.int64(0):
+        elif high == wp.int64(0) and (total[1] & LOW_MASK) == wp.int64(0):
             sign = 0
         return sign
 
@@ -107,47 +117,6 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         if sign == 0:
             sign = sign_of(volume(minors(dv, dw), du))
         return sign
-
-    @wp.func
-    def sides_of_plane(face: int, other: int, corners: wp.array2d(dtype=vec)):
-        """On which sides of the plane of a face the corners of another one lie: -1, 1, or 0 in it; 2: both in one."""
-        a = corners[face, 0]
-        normal = minors(from_to(a, corners[face, 1]), from_to(a, corners[face, 2]))
-        result = wp.vec3i(
-            sign_of(volume(normal, from_to(a, corners[other, 0]))),
-            sign_of(volume(normal, from_to(a, corners[other, 1]))),
-            sign_of(volume(normal, from_to(a, corners[other, 2]))),
-        )
-        flat = normal == wide()  # no area, no plane
-        if result == wp.vec3i() and not flat:
-            result = wp.vec3i(2, 2, 2)
-        return result
-
-    @wp.func
-    def nudged_sides(
-        sides: wp.vec3i,
-        face: int,
-        other: int,
-        corners: wp.array2d(dtype=vec),
-        vertex: wp.array(dtype=vec),
-        component: wp.array(dtype=wp.int32),
-    ):
-        """The same once all corners are nudged; what is still 0 is a corner of both."""
-        result = sides
-        a = corners[face, 0]
-        for i in range(3):
-            if sides[i] == 0:
-                result[i] = nudged_sign(
-                    from_to(a, corners[other, i]),
-                    from_to(a, corners[face, 1]),
-                    from_to(a, corners[face, 2]),
-                    vertex[face][0],
-                    vertex[other][i],
-                    vertex[face][1],
-                    vertex[face][2],
-                    component,
-                )
-        return result
 
     @wp.func
     def on_both_sides(sides: wp.vec3i):
@@ -195,7 +164,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         vertex: wp.array(dtype=vec),
         component: wp.array(dtype=wp.int32),
     ):
-        """Put the sides of a face that pass through another one behind what was found; `ends` from `nudged_sides`."""
+        """Put the sides of a face that pass through another one behind what was found; `ends` from `sides_of_plane`."""
         result = found
         for side in range(3):
             if ends[side] * ends[(side + 1) % 3] < 0:
@@ -204,6 +173,111 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
                 if same and sign == turn(face, side, other, 2, corners, vertex, component):
                     result = wp.vec2i(result[1], first_name + side)
         return result
+
+    @wp.func
+    def plane_through(a: vec, b: vec, c: vec):
+        """The plane of a face; zeros, so that every point is in it, for one without area."""
+        n = minors(from_to(a, b), from_to(a, c))
+        x = wp.float64(n[0])
+        y = wp.float64(n[1])
+        z = wp.float64(n[2])
+        size = wp.abs(x) + wp.abs(y) + wp.abs(z)
+        if size > wp.float64(0.0):
+            x = x / size
+            y = y / size
+            z = z / size
+        return plane(x, y, z, x * wp.float64(a[0]) + y * wp.float64(a[1]) + z * wp.float64(a[2]))
+
+    @wp.func
+    def sure_side(p: plane, x: vec):
+        """On which side of a plane a point lies: -1, 1, or 0 if rounding could change that."""
+        height = p[0] * wp.float64(x[0]) + p[1] * wp.float64(x[1]) + p[2] * wp.float64(x[2]) - p[3]
+        return wp.where(height > SURE, 1, 0) - wp.where(height < -SURE, 1, 0)
+
+    @wp.func
+    def sure_sides(p: plane, face: int, corners: wp.array2d(dtype=vec)):
+        return wp.vec3i(sure_side(p, corners[face, 0]), sure_side(p, corners[face, 1]), sure_side(p, corners[face, 2]))
+
+    @wp.func
+    def sides_of_plane(
+        face: int,
+        other: int,
+        corners: wp.array2d(dtype=vec),
+        vertex: wp.array(dtype=vec),
+        component: wp.array(dtype=wp.int32),
+    ):
+        """On which sides of the plane of a face the corners of another one lie, -1 or 1; 0 for a corner of both.
+
+        Three zeros if both lie in one plane.
+        """
+        a = corners[face, 0]
+        u = from_to(a, corners[face, 1])
+        v = from_to(a, corners[face, 2])
+        normal = minors(u, v)
+        result = wp.vec3i()
+        for i in range(3):
+            result[i] = sign_of(volume(normal, from_to(a, corners[other, i])))
+        pointless = normal == wide()  # no area, no plane
+        if result == wp.vec3i() and not pointless:
+            return result
+        p = vertex[face]
+        q = vertex[other]
+        for i in range(3):
+            if result[i] == 0 and q[i] != p[0] and q[i] != p[1] and q[i] != p[2]:
+                result[i] = nudged_sign(from_to(a, corners[other, i]), u, v, p[0], q[i], p[1], p[2], component)
+        return result
+
+    @wp.func
+    def common_corners(p: vec, q: vec):
+        """Which corner of faces with vertices p and q is in both, of p and of q, and how many there are."""
+        result = wp.vec3i()
+        for i in range(3):
+            for j in range(3):
+                same = wp.where(p[i] == q[j], 1, 0)  # without branches: there is no telling which way they go
+                result += wp.vec3i(same * i, same * j, same)
+        return result
+
+    @wp.func
+    def sure_turn(a: vec, b: vec, c: vec, d: vec):
+        """On which side of a line from a to b another one from c to d passes: -1, 1, or 0 if rounding could matter."""
+        ux = wp.float64(b[0] - a[0])
+        uy = wp.float64(b[1] - a[1])
+        uz = wp.float64(b[2] - a[2])
+        vx = wp.float64(c[0] - a[0])
+        vy = wp.float64(c[1] - a[1])
+        vz = wp.float64(c[2] - a[2])
+        wx = wp.float64(d[0] - a[0])
+        wy = wp.float64(d[1] - a[1])
+        wz = wp.float64(d[2] - a[2])
+        value = ux * (vy * wz - vz * wy) + uy * (vz * wx - vx * wz) + uz * (vx * wy - vy * wx)
+        bound = (
+            SURE_VOLUME
+            * (wp.abs(ux) + wp.abs(uy) + wp.abs(uz))
+            * (wp.abs(vx) + wp.abs(vy) + wp.abs(vz))
+            * (wp.abs(wx) + wp.abs(wy) + wp.abs(wz))
+        )
+        return wp.where(value > bound, 1, 0) - wp.where(value < -bound, 1, 0)
+
+    @wp.func
+    def may_meet(
+        a: int, b: int, corners: wp.array2d(dtype=vec), vertex: wp.array(dtype=vec), planes: wp.array(dtype=plane)
+    ):
+        """False for most pairs of faces that do not meet; in floating point, with room for rounding."""
+        common = common_corners(vertex[a], vertex[b])
+        if common[2] > 1:
+            return False
+        b_sides = sure_sides(planes[a], b, corners)
+        if wp.abs(b_sides[0] + b_sides[1] + b_sides[2]) + common[2] == 3:
+            return False
+        a_sides = sure_sides(planes[b], a, corners)
+        if wp.abs(a_sides[0] + a_sides[1] + a_sides[2]) + common[2] == 3:
+            return False
+        if common[2] == 0:
+            return True
+        i = (common[0] + 1) % 3
+        j = (common[1] + 1) % 3
+        sign = sure_turn(corners[a, i], corners[a, (i + 1) % 3], corners[b, j], corners[b, (j + 1) % 3])
+        return sign == 0 or sign * a_sides[i] >= 0 or sign * b_sides[j] >= 0
 
     @wp.func
     def crossings_of_pair(
@@ -220,120 +294,135 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         common do not meet.
         """
         none = wp.vec2i(-1, -1)
-        p = vertex[a]
-        q = vertex[b]
-        shared = int(0)
-        common = int(-1)
-        for i in range(3):
-            if p[i] == q[0] or p[i] == q[1] or p[i] == q[2]:
-                shared += 1
-                common = i
-        if shared > 1:
-            return none
-        b_sides = sides_of_plane(a, b, corners)
-        if wp.min(b_sides) > 0 or wp.max(b_sides) < 0:
-            return none
-        b_sides = nudged_sides(b_sides, a, b, corners, vertex, component)
+        b_sides = sides_of_plane(a, b, corners, vertex, component)
         if not on_both_sides(b_sides):
             return none
-        a_sides = nudged_sides(sides_of_plane(b, a, corners), b, a, corners, vertex, component)
+        a_sides = sides_of_plane(b, a, corners, vertex, component)
         if not on_both_sides(a_sides):
             return none
         found = none
-        if shared == 1:
-            found = wp.vec2i(-1, 6 + common)
-        found = passing_sides(found, a, a_sides, b, 0, corners, vertex, component)
-        found = passing_sides(found, b, b_sides, a, 3, corners, vertex, component)
-        if found[0] < 0:
-            found = none
+        common = common_corners(vertex[a], vertex[b])
+        if common[2] == 0:
+            found = passing_sides(found, a, a_sides, b, 0, corners, vertex, component)
+            found = passing_sides(found, b, b_sides, a, 3, corners, vertex, component)
+            if found[0] < 0:
+                found = none
+        elif common[2] == 1:  # one volume tells which of the sides opposite to the common corner passes through
+            i = (common[0] + 1) % 3
+            j = (common[1] + 1) % 3
+            sign = turn(a, i, b, j, corners, vertex, component)
+            if sign == b_sides[j]:
+                found = wp.vec2i(6 + common[0], i)
+            elif sign == a_sides[i]:
+                found = wp.vec2i(6 + common[0], 3 + j)
         return found
 
     @wp.func
-    def overlap(low: box, high: box, other_low: box, other_high: box):
-        return (
-            low[0] <= other_high[0] and other_low[0] <= high[0]
-            and low[1] <= other_high[1] and other_low[1] <= high[1]
-            and low[2] <= other_high[2] and other_low[2] <= high[2]
-            and low[3] <= other_high[3] and other_low[3] <= high[3]
-        )  # fmt: skip
+    def overlap(a: box, b: box):
+        return ((a[1] - b[0]) & (b[1] - a[0]) & BOX_SIGNS) == BOX_SIGNS
+
+    @wp.func
+    def packed(low: vec, high: vec):
+        """A box out of the coordinates of its corners, below 2^20."""
+        lower = wp.int64(low[0]) | (wp.int64(low[1]) << wp.int64(21)) | (wp.int64(low[2]) << wp.int64(42))
+        upper = wp.int64(high[0]) | (wp.int64(high[1]) << wp.int64(21)) | (wp.int64(high[2]) << wp.int64(42))
+        return box(lower, upper | BOX_SIGNS)
+
+    @wp.func
+    def unpacked(corner: wp.int64):
+        return vec(
+            int(corner & BOX_MASK), int((corner >> wp.int64(21)) & BOX_MASK), int((corner >> wp.int64(42)) & BOX_MASK)
+        )
+
+    @wp.func
+    def united(a: box, b: box):
+        return packed(wp.min(unpacked(a[0]), unpacked(b[0])), wp.max(unpacked(a[1]), unpacked(b[1])))
+
+    @wp.func
+    def cell(p: vec, group: int, group_bits: int):
+        """Where in the boxes' coordinates a position is; groups lie side by side along x."""
+        top = (1 << BOX_BITS) - 1
+        x = wp.clamp((p[0] - LOWEST) >> BOX_SHIFT, 0, top) >> group_bits
+        y = wp.clamp((p[1] - LOWEST) >> BOX_SHIFT, 0, top)
+        z = wp.clamp((p[2] - LOWEST) >> BOX_SHIFT, 0, top)
+        return vec(x + (group << (BOX_BITS - group_bits)), y, z)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def order_codes(
-        faces: wp.array2d(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
         points: wp.array(dtype=vec),
         first: int,
         step: int,
         codes: wp.array(dtype=wp.int32),
     ):
         """Where the middle of a face lies on a Z-order curve of 2^30 cells."""
-        face = first + step * wp.tid()
-        a = points[int(faces[face, 0])]
-        b = points[int(faces[face, 1])]
-        c = points[int(faces[face, 2])]
+        index = first + step * wp.tid()
+        face = faces[index]
+        a = points[int(face[0])]
+        b = points[int(face[1])]
+        c = points[int(face[2])]
         code = int(0)
         for i in range(3):
-            cell = ((a[i] >> 2) + (b[i] >> 2) + (c[i] >> 2) + CODE_OFFSET) >> 20  # 0 to 768
-            cell = wp.clamp(cell, 0, 1023)
-            cell = (cell | (cell << 16)) & 0x030000FF
-            cell = (cell | (cell << 8)) & 0x0300F00F
-            cell = (cell | (cell << 4)) & 0x030C30C3
-            cell = (cell | (cell << 2)) & 0x09249249
-            code = code | (cell << i)
-        codes[face] = code
+            bits = ((a[i] >> 2) + (b[i] >> 2) + (c[i] >> 2) + CODE_OFFSET) >> 20  # 0 to 768
+            bits = wp.clamp(bits, 0, 1023)
+            bits = (bits | (bits << 16)) & 0x030000FF
+            bits = (bits | (bits << 8)) & 0x0300F00F
+            bits = (bits | (bits << 4)) & 0x030C30C3
+            bits = (bits | (bits << 2)) & 0x09249249
+            code = code | (bits << i)
+        codes[index] = code
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def fill_leaves(
         order: wp.array(dtype=wp.int64),
-        faces: wp.array2d(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
         points: wp.array(dtype=vec),
         weld: wp.array(dtype=wp.int64),
         group: wp.array(dtype=wp.int32),
+        group_bits: int,
         first: int,
         step: int,
         corners: wp.array2d(dtype=vec),
         vertex: wp.array(dtype=vec),
-        slot_low: wp.array(dtype=box),
-        slot_high: wp.array(dtype=box),
-        low: wp.array(dtype=box),
-        high: wp.array(dtype=box),
+        planes: wp.array(dtype=plane),
+        slot_boxes: wp.array(dtype=box),
+        boxes: wp.array(dtype=box),
     ):
-        """Corners, welded vertices and boxes of the faces of one leaf, and its own box."""
+        """All about the faces of one leaf, and its own box."""
         leaf = first + step * wp.tid()
-        leaf_low = box(EMPTY, EMPTY, EMPTY, EMPTY)
-        leaf_high = -leaf_low
+        leaf_low = vec((1 << BOX_BITS) - 1)
+        leaf_high = vec(0)
         for slot in range(leaf * LEAF, wp.min(leaf * LEAF + LEAF, order.shape[0])):
-            face = int(order[slot])
-            face_low = box(EMPTY, EMPTY, EMPTY, EMPTY)
-            face_high = -face_low
-            welded = vec()
-            for i in range(3):
-                index = int(faces[face, i])
-                p = points[index]
-                corners[slot, i] = p
-                welded[i] = int(weld[index])
-                point = box(p[0], p[1], p[2], group[face % group.shape[0]])
-                face_low = wp.min(face_low, point)
-                face_high = wp.max(face_high, point)
-            vertex[slot] = welded
-            slot_low[slot] = face_low
-            slot_high[slot] = face_high
-            leaf_low = wp.min(leaf_low, face_low)
-            leaf_high = wp.max(leaf_high, face_high)
-        low[leaf] = leaf_low
-        high[leaf] = leaf_high
+            index = int(order[slot])
+            face = faces[index]
+            i0 = int(face[0])
+            i1 = int(face[1])
+            i2 = int(face[2])
+            a = points[i0]
+            b = points[i1]
+            c = points[i2]
+            corners[slot, 0] = a
+            corners[slot, 1] = b
+            corners[slot, 2] = c
+            vertex[slot] = vec(int(weld[i0]), int(weld[i1]), int(weld[i2]))
+            planes[slot] = plane_through(a, b, c)
+            g = group[index % group.shape[0]]
+            low = cell(wp.min(wp.min(a, b), c), g, group_bits)
+            high = cell(wp.max(wp.max(a, b), c), g, group_bits)
+            slot_boxes[slot] = packed(low, high)
+            leaf_low = wp.min(leaf_low, low)
+            leaf_high = wp.max(leaf_high, high)
+        boxes[leaf] = packed(leaf_low, leaf_high)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
-    def merge_boxes(begin: int, end: int, first: int, step: int, low: wp.array(dtype=box), high: wp.array(dtype=box)):
+    def merge_boxes(begin: int, end: int, first: int, step: int, boxes: wp.array(dtype=box)):
         """Box of a node out of those of the nodes from `begin` to `end`, one level below; its level starts at `end`."""
         node = first + step * wp.tid()
-        node_low = box(EMPTY, EMPTY, EMPTY, EMPTY)
-        node_high = -node_low
         child = begin + node * BRANCHING
-        for i in range(child, wp.min(child + BRANCHING, end)):
-            node_low = wp.min(node_low, low[i])
-            node_high = wp.max(node_high, high[i])
-        low[end + node] = node_low
-        high[end + node] = node_high
+        result = boxes[child]
+        for i in range(child + 1, wp.min(child + BRANCHING, end)):
+            result = united(result, boxes[i])
+        boxes[end + node] = result
 
     @wp.func
     def visit_pair(
@@ -343,10 +432,10 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         vertex: wp.array(dtype=vec),
         component: wp.array(dtype=wp.int32),
         order: wp.array(dtype=wp.int64),
-        faces: wp.array2d(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
         at: int,
-        pairs: wp.array2d(dtype=wp.int64),
-        ends: wp.array2d(dtype=wp.int64),
+        pairs: wp.array(dtype=two),
+        ends: wp.array(dtype=wide),
     ):
         """1 if the faces in two slots meet, and if `at` >= 0 all about it in row `at`."""
         a = slot
@@ -358,8 +447,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         if found[0] < 0:
             return 0
         if at >= 0:
-            pairs[at, 0] = order[a]
-            pairs[at, 1] = order[b]
+            pairs[at] = two(order[a], order[b])
             for end in range(2):
                 of = a
                 through = b
@@ -373,58 +461,48 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
                 elif vertex[of][start] > vertex[of][stop]:  # the same way round for all faces at the edge
                     stop = start
                     start = (start + 1) % 3
-                ends[2 * at + end, 0] = faces[int(order[of]), start]
-                ends[2 * at + end, 1] = faces[int(order[of]), stop]
-                ends[2 * at + end, 2] = order[through]
+                face = faces[int(order[of])]
+                ends[2 * at + end] = wide(face[start], face[stop], order[through])
         return 1
 
     @wp.func
     def visit_leaf(
         leaf: int,
         level_start: wp.array(dtype=wp.int32),
-        low: wp.array(dtype=box),
-        high: wp.array(dtype=box),
-        slot_low: wp.array(dtype=box),
-        slot_high: wp.array(dtype=box),
+        boxes: wp.array(dtype=box),
+        slot_boxes: wp.array(dtype=box),
         corners: wp.array2d(dtype=vec),
         vertex: wp.array(dtype=vec),
+        planes: wp.array(dtype=plane),
         component: wp.array(dtype=wp.int32),
         order: wp.array(dtype=wp.int64),
-        faces: wp.array2d(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
         start: int,
-        pairs: wp.array2d(dtype=wp.int64),
-        ends: wp.array2d(dtype=wp.int64),
+        pairs: wp.array(dtype=two),
+        ends: wp.array(dtype=wide),
     ):
         """How many pairs meet of a slot of this leaf and a later slot; they are written from row `start` if >= 0."""
         num_slots = order.shape[0]
-        begin = leaf * LEAF
-        end = wp.min(begin + LEAF, num_slots)
-        count = int(0)
-        for a in range(begin, end):
-            for b in range(a + 1, end):
-                if overlap(slot_low[a], slot_high[a], slot_low[b], slot_high[b]):
-                    at = wp.where(start < 0, -1, start + count)
-                    count += visit_pair(a, b, corners, vertex, component, order, faces, at, pairs, ends)
-
-        leaf_low = low[leaf]
-        leaf_high = high[leaf]
+        leaf_box = boxes[leaf]
         top = level_start.shape[0] - 2
         level = int(0)
         node = leaf
-        while level < top or node == 0:  # what is left of the tree to the right of this leaf
-            node_box = level_start[level] + node
-            reached = bool(False)
-            if node_box != leaf:
-                reached = overlap(leaf_low, leaf_high, low[node_box], high[node_box])
+        count = int(0)
+        while level < top or node == 0:  # this leaf, and what is left of the tree to the right of it
+            node_box = boxes[level_start[level] + node]
+            reached = overlap(leaf_box, node_box)
             if reached and level > 0:
                 level -= 1
                 node *= BRANCHING
             else:
                 if reached:
-                    for a in range(begin, end):
-                        if overlap(slot_low[a], slot_high[a], low[node_box], high[node_box]):
-                            for b in range(node * LEAF, wp.min(node * LEAF + LEAF, num_slots)):
-                                if overlap(slot_low[a], slot_high[a], slot_low[b], slot_high[b]):
+                    begin = node * LEAF
+                    end = wp.min(begin + LEAF, num_slots)
+                    for a in range(leaf * LEAF, wp.min(leaf * LEAF + LEAF, num_slots)):
+                        slot_box = slot_boxes[a]
+                        if overlap(slot_box, node_box):
+                            for b in range(wp.max(begin, a + 1), end):
+                                if overlap(slot_box, slot_boxes[b]) and may_meet(a, b, corners, vertex, planes):
                                     at = wp.where(start < 0, -1, start + count)
                                     count += visit_pair(a, b, corners, vertex, component, order, faces, at, pairs, ends)
                 node += 1
@@ -436,27 +514,26 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
     @wp.kernel(module="unique", module_options=OPTIONS)
     def visit_leaves(
         level_start: wp.array(dtype=wp.int32),
-        low: wp.array(dtype=box),
-        high: wp.array(dtype=box),
-        slot_low: wp.array(dtype=box),
-        slot_high: wp.array(dtype=box),
+        boxes: wp.array(dtype=box),
+        slot_boxes: wp.array(dtype=box),
         corners: wp.array2d(dtype=vec),
         vertex: wp.array(dtype=vec),
+        planes: wp.array(dtype=plane),
         component: wp.array(dtype=wp.int32),
         order: wp.array(dtype=wp.int64),
-        faces: wp.array2d(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
         leaves: wp.array(dtype=wp.int64),
         starts: wp.array(dtype=wp.int64),
         first: int,
         step: int,
         counts: wp.array(dtype=wp.int32),
-        pairs: wp.array2d(dtype=wp.int64),
-        ends: wp.array2d(dtype=wp.int64),
+        pairs: wp.array(dtype=two),
+        ends: wp.array(dtype=wide),
     ):
         """Count the pairs of some leaves, and write them where `starts` says from which row."""
         i = first + step * wp.tid()
         counts[i] = visit_leaf(
-            int(leaves[i]), level_start, low, high, slot_low, slot_high, corners, vertex, component, order, faces,
+            int(leaves[i]), level_start, boxes, slot_boxes, corners, vertex, planes, component, order, faces,
             int(starts[i]), pairs, ends,
         )  # fmt: skip
 
