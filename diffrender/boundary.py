@@ -25,6 +25,7 @@ MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segmen
 MAX_SEGMENTS = 64  # per edge
 NEAR = 1e-5  # edges end where their depth is this fraction of their size: they are far outside any image there
 TOUCHING = 256  # epsilons of depth: rounding of a surface seen at a grazing angle
+ALONGSIDE = 1e-3  # of an edge's length: a curve that stays nearer runs along the edge
 GRID = 1e-8  # of depth: `intersections` decides on a grid, which is coarser than float64
 NOT_TWICE = (
     "the boundary term of render has one derivative only (the second is an integral over the ends of edges): "
@@ -62,7 +63,7 @@ class _Lines:
     ends: Tensor  # [C, 2] indices into `points`
     view: Tensor  # [C]
     edge: Tensor  # [C] index into `mesh.topology.edges`, -1 for others
-    faces: Tensor | None  # [C, 2] the faces that meet in a line which is no edge, -1 for edges; None if all are edges
+    faces: Tensor | None  # [C, 2] of a line that is no edge: the faces it lies in, one or two; None: all are edges
     left: Tensor  # [C] the face in front on each side, just beside the line; -1 for none
     right: Tensor  # [C]
 
@@ -112,6 +113,7 @@ def boundary(
     lines = _candidates(scene, faceted, cull_backfaces)
     if intersecting:
         lines = _with_curves(scene, lines, cull_backfaces)
+    lines = _with_cuts(scene, lines, cull_backfaces)
     with torch.no_grad():
         segments = _segments(scene, lines)
         pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
@@ -172,14 +174,16 @@ def _doubled(
     exists = (edge >= 0) & candidate[torch.where(edge >= 0, edge + (copy * first)[:, None, None], -1)]
     offset = (copy * scene.vertex_stride)[:, None, None, None]
     begin, stop = scene.vertices[topology.edges[edge.clamp(min=0)] + offset].unbind(-2)  # [C, 2, 3, 3]
-    along = stop - begin
-    middle = (0.5 * (start + end))[:, None, None]
-    share = ((middle - begin) * along).sum(-1) / (along * along).sum(-1).clamp(min=torch.finfo(ray.dtype).tiny)
-    apart = begin + share.clamp(0, 1).unsqueeze(-1) * along - middle
+    along = (stop - begin).unsqueeze(3)  # [C, 2, 3, 1, 3]
+    squared = (along * along).sum(-1).clamp(min=torch.finfo(ray.dtype).tiny)
+    points = torch.stack([start, end], dim=1)[:, None, None]  # [C, 1, 1, 2, 3]
+    share = ((points - begin.unsqueeze(3)) * along).sum(-1) / squared
+    apart = begin.unsqueeze(3) + share.clamp(0, 1).unsqueeze(-1) * along - points
+    near = (apart * apart).sum(-1) < ALONGSIDE**2 * squared
     # How far the edge is behind or before the plane of the other face, along the ray, in units of the ray's length.
-    other = normal.flip(1)
-    gap = (apart * other.unsqueeze(2)).sum(-1).abs() / (ray.unsqueeze(1) * other).sum(-1).abs().unsqueeze(-1)
-    return (exists & (gap < 2 * _touching(ray.dtype))).flatten(1).any(-1)
+    other = normal.flip(1)[:, :, None, None]
+    gap = (apart * other).sum(-1).abs() / (ray[:, None, None, None] * other).sum(-1).abs()
+    return (exists.unsqueeze(-1) & near & (gap < 2 * _touching(ray.dtype))).all(-1).flatten(1).any(-1)
 
 
 def _touching(dtype: torch.dtype) -> float:
@@ -217,13 +221,13 @@ def _with_curves(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
     faces = found.faces.repeat(len(view) // count, 1)
     with torch.no_grad():
         start, end = points.reshape(-1, 2, 3).unbind(1)
-        eye = torch.zeros_like(start)
+        ray = 0.5 * (start + end)
         if not scene.camera.is_central:
-            eye = scene.rays_at(view, scene.project_at(view, 0.5 * (start + end))[0])[0].to(start.dtype)
+            ray = scene.rays_at(view, scene.project_at(view, ray)[0])[1].to(start.dtype)
         corners = scene.corners(view.repeat_interleave(2), faces.reshape(-1))
         a, b, c = scene.vertices.index_select(0, corners.reshape(-1)).reshape(-1, 2, 3, 3).unbind(2)
         normal = torch.linalg.cross(b - a, c - a)  # [C, 2, 3]
-        ray = (0.5 * (start + end) - eye).unsqueeze(1)
+        ray = ray.unsqueeze(1)
         # Left of the line the face is in front whose depth grows slowest to the left: see the kernel of `edge_sides`.
         outward = torch.linalg.cross(ray, (end - start).unsqueeze(1))
         rate = ((outward * normal).sum(-1) / (ray * normal).sum(-1)).nan_to_num(nan=-torch.inf)
@@ -231,26 +235,60 @@ def _with_curves(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
         left, right = faces.gather(1, second).squeeze(-1), faces.gather(1, 1 - second).squeeze(-1)
         seen = torch.ones_like(second.squeeze(-1), dtype=torch.bool)
         if cull_backfaces:
-            seen = ((normal * (a - eye.unsqueeze(1))).sum(-1) < 0).all(-1)
+            seen = ((normal * ray).sum(-1) < 0).all(-1)
         seen &= ~_doubled(scene, lines, view, faces, start, end, normal, ray.squeeze(1))
-        seen = seen.nonzero().squeeze(-1)
+    return _added(lines, points, view, faces, left, right, seen)
+
+
+def _with_cuts(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
+    """Also the lines where the plane in which parallel rays start cuts through faces: what lies behind is not seen."""
+    if scene.camera.is_central or scene.linear_rays is None:
+        return lines  # before a centre, that plane has no image
+    ahead = scene.vertices.detach()[:, 2] > 0
+    copies = scene.num_views if scene.face_view is None else 1
+    offsets = scene.vertex_stride * torch.arange(copies, device=ahead.device)
+    corners = (scene.faces + offsets[:, None, None]).flatten(0, 1)  # [copies * F, 3]
+    sides = ahead[corners].sum(-1)
+    cut = ((sides == 1) | (sides == 2)).nonzero().squeeze(-1)
+    if len(cut) == 0:
+        return lines
+    corners, sides = corners.index_select(0, cut), sides.index_select(0, cut)
+    alone = (ahead[corners] == (sides == 1).unsqueeze(-1)).to(torch.uint8).argmax(-1, keepdim=True)
+    order = (alone + torch.arange(3, device=cut.device)) % 3  # the corner that is alone on its side comes first
+    a, b, c = scene.vertices.index_select(0, corners.gather(1, order).reshape(-1)).reshape(-1, 3, 3).unbind(1)
+    points = torch.stack([a + (a[:, 2] / (a[:, 2] - end[:, 2])).unsqueeze(-1) * (end - a) for end in (b, c)], 1)
+    face = cut % scene.mesh.num_faces
+    view = cut // scene.mesh.num_faces if scene.face_view is None else scene.face_view.index_select(0, face)
+    with torch.no_grad():
+        start, end = points.unbind(1)
+        ray = scene.rays_at(view, scene.project_at(view, start)[0])[1].to(start.dtype)
+        towards = torch.where((sides == 1).unsqueeze(-1), a - start, start - a)
+        is_left = (torch.linalg.cross(ray, end - start) * towards).sum(-1) > 0
+        nothing = torch.full_like(face, -1)
+        left, right = torch.where(is_left, face, nothing), torch.where(is_left, nothing, face)
+        seen = torch.ones_like(is_left)
+        if cull_backfaces:
+            turned = torch.linalg.cross(b - a, c - a)
+            seen = (turned * ray).sum(-1) < 0
+    return _added(lines, points.reshape(-1, 3), view, torch.stack([face, nothing], -1), left, right, seen)
+
+
+def _added(
+    lines: _Lines, points: Tensor, view: Tensor, faces: Tensor, left: Tensor, right: Tensor, seen: Tensor
+) -> _Lines:
+    """Lines, and C more between `points` [2 C, 3] that are no edges, those that are `seen` [C]."""
+    with torch.no_grad():
         ends = len(lines.points) + torch.arange(2 * len(view), device=view.device).reshape(-1, 2)
-        added = (ends, view, torch.full_like(left, -1), faces, left, right)
-        ends, view, edge, faces, left, right = (x.index_select(0, seen) for x in added)
-        faces = torch.cat([torch.full_like(lines.ends, -1), faces])
-    return _Lines(
-        torch.cat([lines.points, points]),
-        torch.cat([lines.ends, ends]),
-        torch.cat([lines.view, view]),
-        torch.cat([lines.edge, edge]),
-        faces,
-        torch.cat([lines.left, left]),
-        torch.cat([lines.right, right]),
-    )
+        chosen = seen.nonzero().squeeze(-1)
+        more = (ends, view, torch.full_like(view, -1), faces, left, right)
+        known = torch.full_like(lines.ends, -1) if lines.faces is None else lines.faces
+        before = (lines.ends, lines.view, lines.edge, known, lines.left, lines.right)
+        joined = [torch.cat([old, new.index_select(0, chosen)]) for old, new in zip(before, more, strict=True)]
+    return _Lines(torch.cat([lines.points, points]), *joined)
 
 
 def _eyes(scene: Scene) -> Tensor | None:
-    """[copies * F, 3] where the rays start that see the middles of all faces (camera frame); None: in the origin."""
+    """[copies * F, 3] points before the middles of all faces, on the rays that see them; None: the origin."""
     if scene.camera.is_central:
         return None
     if scene.face_view is None:
@@ -258,7 +296,7 @@ def _eyes(scene: Scene) -> Tensor | None:
         view = torch.arange(scene.num_views, device=scene.faces.device).repeat_interleave(len(scene.faces))
     else:
         middles, view = scene.vertices[scene.faces].mean(-2), scene.face_view
-    return scene.rays_at(view, scene.project_at(view, middles)[0])[0]
+    return middles - scene.rays_at(view, scene.project_at(view, middles)[0])[1].to(middles.dtype)
 
 
 def _segments(scene: Scene, lines: _Lines) -> _Segments:
@@ -346,6 +384,10 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     xy, depth = scene.project_at(view, point)
     origins, directions = scene.rays_at(view, xy)
     sure = depth > 0
+    skip_faces = None
+    if lines.faces is not None:
+        skip_faces = lines.faces.index_select(0, line)
+        sure |= (skip_faces[:, 0] >= 0) & (skip_faces[:, 1] < 0)  # a cut, at the depth 0
     if scene.linear_rays is None:
         sure &= torch.cosine_similarity(point - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:
@@ -353,7 +395,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     behind, behind_depth = first_faces(
         scene, view, xy, origins, directions,
         skip_edge=lines.edge.index_select(0, line),
-        skip_faces=None if lines.faces is None else lines.faces.index_select(0, line),
+        skip_faces=skip_faces,
         cull_backfaces=cull,
     )  # fmt: skip
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.

@@ -31,7 +31,7 @@ def edge_sides(
         faces: [F, 3] indices into one copy of the vertices.
         topology: edges of the mesh.
         vertex_stride, copies: how far the copies are apart in `vertices`, and how many there are.
-        eyes: [copies * F, 3] where the ray to the middle of each face starts, or None: the origin.
+        eyes: [copies * F, 3] a point on the ray to the middle of each face, before the face, or None: the origin.
         faceted: the shading jumps at every edge.
         cull: faces seen from behind do not exist.
 
