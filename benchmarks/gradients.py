@@ -11,6 +11,8 @@ Error is norm(gradient - reference) / norm(reference) of a weighted sum of the i
 The reference is the mean of two central differences of `render` in float64, with more samples and other steps; half of
 what they differ by is given as its uncertainty. `--independent` takes the differences of brute force instead, which
 knows nothing of `render`'s antialiasing, and says how far from it the other reference is; it takes far longer.
+`--peers` adds rows of the other renderers that are installed, see `peers.py`, through the pinhole, which is all that
+they have in common: how far their images are from ours (mean absolute difference), their errors and times.
 """
 
 import argparse
@@ -19,8 +21,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from peers import Peer, peers
 from torch import Tensor
 
 import diffrender as dr
@@ -34,8 +38,9 @@ FINE_FACES = 150_000  # of subdivided meshes: ten and more to a covered pixel
 DIRECTIONS = 32
 BACKGROUND = (1.0, 1.0, 1.0, 0.0)  # white, and depth 0
 REFERENCES = ((4, 0.02), (5, 0.015))  # samples per axis, step in pixels
-INDEPENDENT = ((64, 0.02), (80, 0.03))  # the same by brute force, in the pixels that are not smooth
+INDEPENDENT = ((128, 0.02), (112, 0.03))  # the same by brute force, in the pixels that are not smooth
 LOSSES = {"colour": (0, 1, 2, 4), "alpha": (4,), "depth": (3,)}  # channels
+Image = Callable[[Tensor, int], Tensor]  # of parameters and samples per axis
 
 
 @dataclass(frozen=True)
@@ -184,28 +189,47 @@ class Problem:
         return torch.stack([torch.autograd.grad(loss, theta, retain_graph=True)[0] for loss in losses])
 
     @torch.no_grad()
-    def differences(self, image: Callable[[Tensor], Tensor], step: float, count: int) -> Tensor:
+    def differences(self, image: Image, samples: int, step: float, count: int) -> Tensor:
         """[losses, `count`] central differences."""
         steps = step * torch.eye(len(self.units), dtype=torch.float64)[:count]
-        return torch.stack([self.losses(image(h)) - self.losses(image(-h)) for h in steps], dim=-1) / (2 * step)
+        up, down = ([self.losses(image(by, samples)) for by in sign * steps] for sign in (1, -1))
+        return (torch.stack(up, dim=-1) - torch.stack(down, dim=-1)) / (2 * step)
 
     def reference(self, count: int, independent: bool = False) -> tuple[Tensor, Tensor]:
         """[losses, `count`] twice: the derivatives, and how uncertain they are."""
-        if independent:
-            at_rest = {"theta": torch.zeros_like(self.units)}
-            calm = calm_pixels(self.scene, at_rest, shader=colour_and_depth)
-            one, other = (
-                self.differences(lambda theta, k=samples: converged_image(  # type: ignore[misc]
-                    self.scene, {"theta": theta}, k, background=BACKGROUND, shader=colour_and_depth, calm=calm
-                ), step, count)
-                for samples, step in INDEPENDENT
-            )  # fmt: skip
-        else:
-            one, other = (
-                self.differences(lambda theta, k=samples: self.image(theta, k), step, count)  # type: ignore[misc]
-                for samples, step in REFERENCES
-            )
+        image, settings = (self.brute_force(), INDEPENDENT) if independent else (self.image, REFERENCES)
+        one, other = (self.differences(image, *setting, count) for setting in settings)
         return (one + other) / 2, (one - other) / 2
+
+    def brute_force(self) -> Image:
+        calm = calm_pixels(self.scene, {"theta": torch.zeros_like(self.units)}, shader=colour_and_depth)
+        look = partial(converged_image, self.scene, background=BACKGROUND, shader=colour_and_depth, calm=calm)
+        return lambda theta, samples: look({"theta": theta}, samples)
+
+    def peers(self) -> Iterator[Peer]:
+        mesh, camera = self.scene({"theta": torch.zeros_like(self.units)})
+        assert isinstance(camera, dr.PinholeCamera)
+        return peers(mesh, camera)
+
+    def asked(self, peer: Peer, rounds: int = 3) -> tuple[Tensor, float, float]:
+        """A peer's gradients [losses, parameters], how far its image is from ours, and its milliseconds for colour."""
+        theta = torch.zeros_like(self.units).requires_grad_()
+        vertices, camera = self.posed(theta)
+        assert isinstance(camera, dr.PinholeCamera)
+        # a focal length scales x and y
+        zoom = torch.stack([camera.fx, camera.fy, torch.ones_like(camera.fx)])
+        vertices, fixed = vertices * zoom / zoom.detach(), vertices.detach()
+        gradients: list[Tensor] = []
+        times: list[float] = []
+        for channels in LOSSES.values():
+            weights = torch.zeros_like(self.weights)
+            weights[..., channels] = self.weights[..., channels]
+            if not gradients:
+                times = [elapsed(lambda: peer.gradient(fixed, weights)) for _ in range(rounds)]  # noqa: B023
+            gradients.append(torch.autograd.grad(vertices, theta, peer.gradient(fixed, weights), retain_graph=True)[0])
+        with torch.no_grad():
+            difference = peer.image(fixed) - self.image(torch.zeros_like(self.units), samples=4)
+        return torch.stack(gradients), float(difference[..., (0, 1, 2, 4)].abs().mean()), 1e3 * min(times)
 
 
 def colour_and_depth(fragments: dr.Fragments, mesh: dr.Mesh) -> Tensor:
@@ -222,12 +246,17 @@ def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> float:
         problem.weights[..., :4].float(),
     )
     vertices = mesh.vertices.requires_grad_()
-    times = []
-    for _ in range(rounds + 1):
-        begin = time.perf_counter()
+
+    def once() -> None:
         (dr.render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
-        times.append(time.perf_counter() - begin)
-    return 1e3 * min(times[1:])
+
+    return 1e3 * min(elapsed(once) for _ in range(rounds))
+
+
+def elapsed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -240,6 +269,7 @@ def main() -> None:
     parser.add_argument("--poses", type=int, default=3, help="each turned and moved at random, except for the first")
     parser.add_argument("--fine", action="store_true", help="subdivided meshes, instead")
     parser.add_argument("--vertices", action="store_true", help="gradients of vertices as well; four times as long")
+    parser.add_argument("--peers", action="store_true", help="other renderers as well, where they are installed")
     parser.add_argument("--independent", action="store_true", help="a reference by brute force; takes much longer")
     args = parser.parse_args()
     begin = time.perf_counter()
@@ -256,8 +286,8 @@ def main() -> None:
 def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
     problems = [Problem(posed, view) for posed in poses(mesh, args.poses)]
     covered = [float((p.image(torch.zeros_like(p.units))[..., -1] > 0.5).float().mean()) for p in problems]
-    cells = [name, camera, str(mesh.num_faces), f"{sum(covered) / len(covered):.0%}"]
     errors, doubts, apart = [], [], []
+    others: dict[str, list[Tensor]] = {}
     for problem in problems:
         n = problem.count
         reference, doubt = problem.reference(n + DIRECTIONS * args.vertices, args.independent)
@@ -266,11 +296,20 @@ def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namesp
         doubts.append(shares(doubt, reference, n))
         if args.independent:
             apart.append(shares(problem.reference(reference.shape[1])[0] - reference, reference, n))
+        if args.peers and camera == "pinhole":
+            for peer in problem.peers():
+                gradient, image, ms = problem.asked(peer)
+                found = shares(gradient[:, : reference.shape[1]] - reference, reference, n)
+                others.setdefault(peer.name, []).append(torch.cat([found, found.new_tensor([image, ms])]))
+    cells = [name, camera, str(mesh.num_faces), f"{sum(covered) / len(covered):.0%}"]
     table = torch.stack([torch.stack(x).square().mean(0).sqrt() for x in (errors, doubts, apart) if x], dim=-1)
-    for found, doubt, *other in table.tolist():
-        cells.append(f"{found:.2%} ±{doubt:.2%}" + "".join(f" (the other {x:.2%} off)" for x in other))
-    cells.append(f"{milliseconds(mesh, view):.0f}")
-    print(f"| {' | '.join(cells)} |", flush=True)
+    for error, doubt, *other in table.tolist():
+        cells.append(f"{error:.2%} ±{doubt:.2%}" + "".join(f" (the other {x:.2%} off)" for x in other))
+    print(f"| {' | '.join([*cells, f'{milliseconds(mesh, view):.0f}'])} |", flush=True)
+    for peer_name, rows in others.items():
+        *parts, image = torch.stack(rows)[:, :-1].square().mean(0).sqrt().tolist()
+        cells = [peer_name, "", "", f"image {image:.4f}", *(f"{part:.2%}" for part in parts)]
+        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}'])} |", flush=True)
 
 
 def shares(difference: Tensor, reference: Tensor, count: int) -> Tensor:
