@@ -380,3 +380,18 @@ def test_grid_leaves_coordinates_with_few_digits_where_they_are() -> None:
     assert 2**28 <= int(grid.abs().max()) <= 2**29
     assert on_grid(points[:0]).shape == (0, 3)
     assert on_grid(points[:1].expand(4, 3)).eq(0).all()
+
+
+@pytest.mark.cuda
+def test_cuda_agrees_with_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    mesh = dr.join(
+        [torus(120, 64), moved(torus(120, 64), 0.9, 0.05, 0.02), octahedron(), moved(octahedron(), 0.5, 0.5)]
+    )
+    group = torch.arange(mesh.num_faces) % 2
+    for face_group in (None, group):
+        found = intersections(mesh, face_group)
+        there = intersections(mesh.to("cuda"), None if face_group is None else face_group.cuda())
+        torch.testing.assert_close(there.faces.cpu(), found.faces, rtol=0, atol=0)
+        torch.testing.assert_close(there.ends.cpu(), found.ends, rtol=0, atol=1e-6)  # sums in another order
