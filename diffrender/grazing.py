@@ -1,9 +1,10 @@
-"""Faces seen almost edge-on: their share of a pixel, where the pixel's centre is a bad sample.
+"""Faces seen at a small angle to their plane: their share of each pixel, where its centre is a bad sample.
 
-Where a face is seen almost edge-on, colour and depth change with its motion like 1 / cos, and the centre of a pixel
-meets it with a probability like cos: derivatives looked up at centres are right on average, but few, huge and random
-(their variance is the diverging integral of 1 / cos). Such faces are narrow in the image, so that the sum over samples
-can be replaced by the integral: for every pixel the area of the face inside it, and one look-up at the area's centroid.
+Where a face is seen at a small angle to its plane, colour and depth change with its motion like 1 / cos (of the angle
+between the ray and the face's normal), and the centre of a pixel meets it with a probability like cos: derivatives
+looked up at centres are right on average, but few, large and random; their variance is the diverging integral of
+1 / cos. Such faces are narrow in the image, so that the sum over centres can be replaced by the integral: for every
+pixel the area of the face inside it, and one look-up at that area's centroid.
 
 What is looked up there has the derivative of the face's share of the image; values stay those at the centres. With
 `color` a function of a fragment f (its barycentrics and depth) and the mesh,
@@ -18,14 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kernels.clipping import clip_to_pixels, face_cosines
+from .kernels import scattered_slots
+from .kernels.clipping import clip_to_pixels, steep_faces
 from .scene import Scene
 from .visibility import first_faces
 
-MAX_COSINE = 0.1  # between ray and normal: centres are good enough for less steep faces
-MAX_WIDTH = 2.0  # pixels: wider faces have centres in every row or column
+MAX_COSINE = 0.5  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
+MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
-SURFACE = 1.0  # pixels of surface, seen from ahead, for which one look-up is enough: parts with less share one
+SURFACE = 0.5  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
 SHARE_TICKS = 1 << 20  # of a look-up: shares are counted in whole numbers
 MAX_STRAY = 0.25  # pixels: how far a bent face may be from the triangle of its projected corners
 SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
@@ -33,7 +35,7 @@ SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: le
 
 @dataclass(frozen=True, eq=False)
 class Grazing:
-    """M visible parts of pixels, each filled by a face seen almost edge-on.
+    """M visible parts of pixels, each filled by a narrow face seen at a small angle to its plane.
 
     Attributes:
         view: [M] the camera.
@@ -73,7 +75,7 @@ class _Faces:
 
 @torch.no_grad()
 def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
-    """The parts of all pixels that are filled by narrow faces seen almost edge-on.
+    """The parts of all pixels that are filled by narrow faces seen at a small angle to their plane.
 
     Faces of which some part is not where the straight triangle between the projected corners says (behind the camera,
     across the border of a lens' domain or the seam of a panorama, strongly bent) are left to the centres of pixels.
@@ -86,17 +88,22 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     faces = _steep_faces(scene)
     parts = clip_to_pixels(faces.triangle, scene.camera.size)
     owner, pixel, area, centroid = _picked((parts.area > MIN_AREA).nonzero().squeeze(-1), *vars(parts).values())
-    points = _points(scene, faces, owner, centroid)
-    xy, straight = _seen_at(scene, faces.view[owner], points, centroid.to(points.dtype))
     marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, owner, True)
-    marked = marked.index_fill(0, owner[~straight], False)
 
-    area, speaks = _shared(area, faces.cosine[owner], faces.view[owner])
-    chosen = (speaks & marked[owner]).nonzero().squeeze(-1)
-    owner, pixel, area, xy, points = _picked(chosen, owner, pixel, area.to(xy.dtype), xy, points)
+    # Neighbours in the image shall share look-ups, and what faces the camera not with what is behind it.
+    group = (2 * faces.view + _turns_left(faces.triangle))[owner]
+    slots = scattered_slots(group, centroid, 2 * scene.num_views).reshape(-1)
+    owner, pixel, area, centroid, group = _picked(slots[slots >= 0], owner, pixel, area, centroid, group)
+    chosen, area = _shared(area, faces.cosine[owner], group)
+    owner, pixel, centroid = _picked(chosen, owner, pixel, centroid)
     view, face = _picked(owner, faces.view, faces.face)
-    visible = _visible(scene, view, face, xy, points, cull_backfaces)
-    view, pixel, face, xy, area = _picked(visible, view, view * (height * width) + pixel, face, xy, area)
+    points = _points(scene, faces, owner, centroid)
+    xy, straight = _seen_at(scene, view, points, centroid.to(points.dtype))
+    marked = marked.index_fill(0, owner[~straight], False)
+    seen = _visible(scene, view, face, xy, points, cull_backfaces) & marked[owner]
+    view, pixel, face, xy, area = _picked(
+        seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, area.to(xy.dtype)
+    )
     return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]))
 
 
@@ -105,28 +112,33 @@ def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
 
 
 def _steep_faces(scene: Scene) -> _Faces:
-    """The faces with a normal almost perpendicular to the ray to their middle that are narrow in the image."""
-    num_faces = scene.mesh.num_faces
+    """The faces that are narrow in the image and seen at a small angle to their plane."""
     copies = scene.num_views if scene.face_view is None else 1
-    vertices, eyes = scene.vertices, None
-    if not scene.camera.is_central:
-        view, face = _drawn(scene, torch.arange(copies * num_faces, device=vertices.device))
-        middle = _corner_points(scene, view, face).mean(1)
-        eyes = scene.rays_at(view, scene.project_at(view, middle)[0])[0].to(vertices.dtype)
-    cosine = face_cosines(vertices, scene.faces, copies=copies, eyes=eyes)
-    item = (cosine < MAX_COSINE).nonzero().squeeze(-1)
-    view, face = _drawn(scene, item)
-    points = _corner_points(scene, view, face)
+    vertices, eyes = scene.vertices.detach(), None
     if scene.linear_rays is not None:
-        xy, in_front = _picked(scene.corners(view, face).reshape(-1), *scene.projected)
-        depth = points[..., 2]
+        (xy, usable), depth = scene.projected, vertices[:, 2]
     else:
-        xy, distance = scene.project_at(view.repeat_interleave(3), points.reshape(-1, 3))
-        in_front, depth = torch.isfinite(xy).all(-1), distance.reshape(-1, 3).to(points.dtype)
-    triangle = xy.reshape(-1, 3, 2).double()
-    usable = in_front.reshape(-1, 3).all(-1) & (depth > 0).all(-1) & _narrow(triangle, scene.camera.size)
-    kept = usable.nonzero().squeeze(-1)
-    return _Faces(*_picked(kept, view, face, cosine.index_select(0, item), points, depth, triangle))
+        xy, depth = scene.project_at(_vertex_view(scene), vertices)
+        xy, depth = xy.to(vertices.dtype), depth.to(vertices.dtype)
+        usable = torch.isfinite(xy).all(-1) & (depth > 0)
+    if not scene.camera.is_central:
+        view, face = _drawn(scene, torch.arange(copies * scene.mesh.num_faces, device=vertices.device))
+        middle = _at_corners(scene, xy, view, face).mean(1)
+        eyes = scene.rays_at(view, middle)[0].to(vertices.dtype)
+    item, cosine = steep_faces(
+        vertices, xy, usable, scene.faces, scene.camera.size,
+        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, copies=copies, eyes=eyes,
+    )  # fmt: skip
+    view, face = _drawn(scene, item)
+    points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
+    return _Faces(view, face, cosine, points, corner_depth.squeeze(-1), triangle.double())
+
+
+def _vertex_view(scene: Scene) -> Tensor:
+    """[P] the view of every copy of every vertex."""
+    if scene.vertex_view is not None:
+        return scene.vertex_view
+    return torch.arange(scene.num_views, device=scene.vertices.device).repeat_interleave(scene.mesh.num_vertices)
 
 
 def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,17 +149,9 @@ def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:
     return item // num_faces, item % num_faces
 
 
-def _corner_points(scene: Scene, view: Tensor, face: Tensor) -> Tensor:
-    """[N, 3, 3] the corners of faces, camera frame."""
-    return scene.vertices.index_select(0, scene.corners(view, face).reshape(-1)).reshape(-1, 3, 3)
-
-
-def _narrow(triangle: Tensor, size: tuple[int, int]) -> Tensor:
-    """[C] whether triangles [C, 3, 2] are less than `MAX_WIDTH` wide, and not all on one side of the image."""
-    side = triangle.roll(-1, dims=1) - triangle
-    twice_area = (side[:, 0, 0] * side[:, 1, 1] - side[:, 0, 1] * side[:, 1, 0]).abs()
-    inside = (triangle.amax(1) > 0) & (triangle.amin(1) < triangle.new_tensor([size[1], size[0]]))
-    return (twice_area < MAX_WIDTH * side.norm(dim=-1).amax(-1)) & inside.all(-1)
+def _at_corners(scene: Scene, values: Tensor, view: Tensor, face: Tensor) -> Tensor:
+    """[N, 3, C] of values [P, C] of the vertices those at the corners of faces."""
+    return values.index_select(0, scene.corners(view, face).reshape(-1)).reshape(-1, 3, values.shape[-1])
 
 
 def _points(scene: Scene, faces: _Faces, owner: Tensor, centroid: Tensor) -> Tensor:
@@ -169,25 +173,32 @@ def _seen_at(scene: Scene, view: Tensor, points: Tensor, centroid: Tensor) -> tu
     return xy, (xy - centroid).norm(dim=-1) < MAX_STRAY
 
 
-def _shared(area: Tensor, cosine: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas [K] and which of the parts, of ascending `view` [K], shall be looked up in place of smaller neighbours.
+def _turns_left(triangle: Tensor) -> Tensor:
+    """[C] int64, 0 or 1: which way round the corners [C, 3, 2] are."""
+    along, across = triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0]
+    return (along[:, 0] * across[:, 1] > along[:, 1] * across[:, 0]).long()
+
+
+def _shared(area: Tensor, cosine: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of K parts, sorted by `group`, are looked up, and for what areas: some also for their neighbours.
 
     Each part has a share of a look-up, 1 or its surface (`area / cosine`) over `SURFACE` if that is less. One is chosen
-    wherever the sum of the shares so far passes a whole number, and speaks for as much as its share is less than 1:
-    systematic sampling, right on average, and bounded by the surface however many faces it is made of.
+    wherever the sum of the shares so far, and a half, passes a whole number, and speaks for as much as its share is
+    less than 1: systematic sampling, right on average, and bounded by the surface however many faces it is made of.
     """
     share = (area / (SURFACE * cosine)).clamp(max=1)
     ticks = (share * SHARE_TICKS).round().long().clamp(min=1)  # whole numbers have one sum, in whatever order
     total = ticks.cumsum(0)
-    _, in_view = torch.unique_consecutive(view, return_counts=True)
-    last = (in_view.cumsum(0) - 1).clamp(min=0)
-    total = total - torch.nn.functional.pad(total[last], (1, 0))[:-1].repeat_interleave(in_view)  # each view anew
-    speaks = total // SHARE_TICKS > (total - ticks) // SHARE_TICKS
-    return area * (SHARE_TICKS / ticks), speaks
+    _, count = torch.unique_consecutive(group, return_counts=True)
+    last = (count.cumsum(0) - 1).clamp(min=0)
+    total = total - torch.nn.functional.pad(total[last], (1, 0))[:-1].repeat_interleave(count)  # each group anew
+    total += SHARE_TICKS // 2
+    chosen = (total // SHARE_TICKS > (total - ticks) // SHARE_TICKS).nonzero().squeeze(-1)
+    return chosen, area.index_select(0, chosen) * (SHARE_TICKS / ticks.index_select(0, chosen))
 
 
 def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tensor, cull_backfaces: bool) -> Tensor:
-    """Index of those faces [K] that are seen first at their points [K, 3], which project to `xy` [K, 2]."""
+    """[K] which faces are what is seen first at their points [K, 3], which project to `xy` [K, 2]."""
     origins, directions = (x.to(points.dtype) for x in scene.rays_at(view, xy))
     sure = torch.ones_like(face, dtype=torch.bool)
     if scene.linear_rays is None:
@@ -196,7 +207,7 @@ def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tenso
         length = points[:, 2:] if scene.linear_rays is not None else points.norm(dim=-1, keepdim=True)
         directions = points / length  # of like length: the boxes of a tree of rays are then small
     first, _ = first_faces(scene, view, xy, origins, directions, cull_backfaces=cull_backfaces)
-    return (sure & (first == face)).nonzero().squeeze(-1)
+    return sure & (first == face)
 
 
 def _flags(scene: Scene, view: Tensor, face: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How steeply faces are seen, and triangles in the image cut at the borders of pixels."""
+"""Faces that are seen steeply, and triangles in the image cut at the borders of pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,26 +32,50 @@ class PixelParts:
     centroid: Tensor
 
 
-def face_cosines(vertices: Tensor, faces: Tensor, *, copies: int = 1, eyes: Tensor | None = None) -> Tensor:
-    """|cos| of the angle between a face's normal and the ray to its middle: [copies * F], NaN for faces without area.
+def steep_faces(
+    vertices: Tensor,
+    xy: Tensor,
+    usable: Tensor,
+    faces: Tensor,
+    size: tuple[int, int],
+    *,
+    max_cosine: float,
+    max_width: float,
+    copies: int = 1,
+    eyes: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The faces that are narrow in the image and seen at a small angle to their plane.
 
     Args:
         vertices: [P, 3] camera frame; `copies` of all vertices one after another.
+        xy: [P, 2] their pixels; only read for vertices that are `usable` [P], bool.
         faces: [F, 3] indices of one copy.
+        size: (height, width) of the image; faces beside it are left out.
+        max_cosine: of the angle between a face's normal and the ray to its middle; faces without area have none.
+        max_width: pixels between the longest side of a face in the image and the opposite corner.
         eyes: [copies * F, 3] where the rays to the middles of the faces start; None: in the origin.
+
+    Returns:
+        Index [C], ascending, into the copies * F faces and |cos| [C].
     """
-    kernel = load_kernel(make_clipping_kernels, "face_cosines", vertices)  # before there are arrays: it starts Warp
+    kernel = load_kernel(make_clipping_kernels, "steep_faces", vertices)  # before there are arrays: it starts Warp
     count = copies * faces.shape[0]
     cosines = vertices.new_zeros(count)
     inputs = [
         vectors(vertices),
+        vectors(xy),
+        wp.from_torch(usable.to(torch.uint8).contiguous()),
         wp.from_torch(faces.contiguous()),
         vertices.shape[0] // copies,
         vectors(vertices if eyes is None else eyes),
         int(eyes is None),
+        (float(size[1]), float(size[0])),
+        max_cosine,
+        max_width,
     ]
     _launch(kernel, vertices, count, inputs, [wp.from_torch(cosines)])
-    return cosines
+    found = (cosines >= 0).nonzero().squeeze(-1)
+    return found, cosines.index_select(0, found)
 
 
 def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:

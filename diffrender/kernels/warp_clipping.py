@@ -1,4 +1,4 @@
-"""The Warp kernels of `clipping`: how steeply a face is seen, and which part of which pixel a triangle fills.
+"""The Warp kernels of `clipping`: which faces are seen steeply, and which part of which pixel a triangle fills.
 
 The part of a triangle inside the unit square is measured by Green's theorem, side by side: with x cut off at 0 and 1
 and y running from 0 to 1 only, the integral of x dy around the triangle is the area of the part, and those of x^2 / 2
@@ -16,7 +16,7 @@ from .warp_math import OPTIONS, make_math
 class ClippingKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
-    face_cosines: Any
+    steep_faces: Any
     count_pixels: Any
     fill_pixels: Any
 
@@ -27,16 +27,21 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
     vec2, vec3, dot3, _ = make_math(real)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
-    def face_cosines(
+    def steep_faces(
         vertices: wp.array(dtype=vec3),
+        xy: wp.array(dtype=vec2),
+        usable: wp.array(dtype=wp.uint8),
         faces: wp.array2d(dtype=wp.int64),
         vertex_stride: int,
         eyes: wp.array(dtype=vec3),
         central: int,
+        size: vec2,
+        max_cosine: real,
+        max_width: real,
         first: int,
         cosines: wp.array(dtype=real),
     ):
-        """|cos| of the angle between a face's normal and the ray to its middle; NaN for faces without area."""
+        """|cos| of the angle between a face's normal and the ray to its middle; -1 for faces that are not wanted."""
         item = first + wp.tid()
         num_faces = faces.shape[0]
         copy = int(0)
@@ -45,14 +50,31 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
             copy = face // num_faces
             face -= copy * num_faces
         offset = copy * vertex_stride
-        a = vertices[offset + int(faces[face, 0])]
-        b = vertices[offset + int(faces[face, 1])]
-        c = vertices[offset + int(faces[face, 2])]
+        i0 = offset + int(faces[face, 0])
+        i1 = offset + int(faces[face, 1])
+        i2 = offset + int(faces[face, 2])
+        cosines[item] = real(-1.0)
+        if usable[i0] == wp.uint8(0) or usable[i1] == wp.uint8(0) or usable[i2] == wp.uint8(0):
+            return
+        p = xy[i0]
+        q = xy[i1]
+        r = xy[i2]
+        low = wp.min(wp.min(p, q), r)
+        high = wp.max(wp.max(p, q), r)
+        if high[0] <= real(0.0) or high[1] <= real(0.0) or low[0] >= size[0] or low[1] >= size[1]:
+            return
+        longest = wp.max(wp.max(wp.length(q - p), wp.length(r - q)), wp.length(p - r))
+        twice_area = (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+        a = vertices[i0]
+        b = vertices[i1]
+        c = vertices[i2]
         normal = wp.cross(b - a, c - a)
         ray = (a + b + c) / real(3.0)
         if central == 0:
             ray -= eyes[item]
-        cosines[item] = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)
+        cosine = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)  # NaN for faces without area
+        if wp.abs(twice_area) < max_width * longest and cosine < max_cosine:
+            cosines[item] = cosine
 
     @wp.func
     def cells(low: real, high: real, count: int):
@@ -172,4 +194,4 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
                 centroids[slot] = corner + center
                 slot += 1
 
-    return ClippingKernels(face_cosines, count_pixels, fill_pixels)
+    return ClippingKernels(steep_faces, count_pixels, fill_pixels)
