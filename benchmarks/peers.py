@@ -58,8 +58,9 @@ def peers(mesh: dr.Mesh, camera: dr.PinholeCamera) -> Iterator[Peer]:
         import mitsuba
 
         mitsuba.set_variant("llvm_ad_rgb")
-        if drjit.detail.llvm_version()[0] >= MIN_LLVM:
-            yield Mitsuba(mesh, camera)
+        peer = Mitsuba(mesh, camera)
+        if peer.closed and drjit.detail.llvm_version()[0] >= MIN_LLVM:
+            yield peer
 
 
 class Deodr(Peer):
@@ -108,7 +109,10 @@ class Deodr(Peer):
 
 
 class Mitsuba(Peer):
-    """Mitsuba 3's `prb_projective`: Zhang et al. 2023; the surface emits its colour, and nothing is reflected."""
+    """Mitsuba 3's `prb_projective`: Zhang et al. 2023; the surface emits its colour, and nothing is reflected.
+
+    It emits to one side, so that open meshes, seen from both, are not for it.
+    """
 
     name = "Mitsuba 3, 16 samples"
     samples = 16
@@ -121,13 +125,6 @@ class Mitsuba(Peer):
         self.seed = 0
         self.scenes = [self.scene(background) for background in (1.0, 0.0, 0.0)]  # colour, depth, alpha
 
-    def outside(self) -> np.ndarray:
-        """[F, 3] faces whose emitting side is seen."""
-        corners = self.mesh.vertices.detach().numpy()[self.faces]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        away = not self.closed and (normals * corners[:, 0]).sum() > 0
-        return self.faces[:, ::-1] if away else self.faces
-
     def scene(self, background: float):  # type: ignore[no-untyped-def] # its types exist once a variant is chosen
         import mitsuba as mi
 
@@ -138,7 +135,7 @@ class Mitsuba(Peer):
         mesh = mi.Mesh("mesh", len(self.mesh.vertices), len(self.mesh.faces), props=properties)
         mesh.add_attribute("vertex_color", 3, np.zeros(3 * len(self.mesh.vertices), np.float32))
         parameters = mi.traverse(mesh)
-        parameters["faces"] = mi.UInt32(self.outside().astype(np.uint32).ravel())
+        parameters["faces"] = mi.UInt32(self.faces.astype(np.uint32).ravel())
         parameters["vertex_positions"] = mi.Float(self.mesh.vertices.detach().numpy().astype(np.float32).ravel())
         parameters.update()
         film = {
