@@ -24,7 +24,7 @@ from .kernels.clipping import clip_to_pixels, steep_faces
 from .scene import Scene
 from .visibility import first_faces
 
-MAX_COSINE = 0.5  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
+MAX_COSINE = 0.2  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
 MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
 SURFACE = 0.5  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
@@ -82,10 +82,10 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
 
     Args:
         scene: from `scene.pack`.
-        cull_backfaces: as given to `visibility`.
+        cull_backfaces: faces seen from behind are transparent, or none of them can be seen: half the work.
     """
     height, width = scene.camera.size
-    faces = _steep_faces(scene)
+    faces = _steep_faces(scene, cull_backfaces)
     parts = clip_to_pixels(faces.triangle, scene.camera.size)
     owner, pixel, area, centroid = _picked((parts.area > MIN_AREA).nonzero().squeeze(-1), *vars(parts).values())
     marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, owner, True)
@@ -111,7 +111,7 @@ def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
     return [value.index_select(0, index) for value in values]
 
 
-def _steep_faces(scene: Scene) -> _Faces:
+def _steep_faces(scene: Scene, cull: bool) -> _Faces:
     """The faces that are narrow in the image and seen at a small angle to their plane."""
     copies = scene.num_views if scene.face_view is None else 1
     vertices, eyes = scene.vertices.detach(), None
@@ -127,7 +127,7 @@ def _steep_faces(scene: Scene) -> _Faces:
         eyes = scene.rays_at(view, middle)[0].to(vertices.dtype)
     item, cosine = steep_faces(
         vertices, xy, usable, scene.faces, scene.camera.size,
-        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, copies=copies, eyes=eyes,
+        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, cull=cull, copies=copies, eyes=eyes,
     )  # fmt: skip
     view, face = _drawn(scene, item)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))

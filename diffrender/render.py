@@ -81,8 +81,10 @@ def render(
         cull_backfaces=cull_backfaces,
         intersecting=intersecting,
     )
-    steep = grazing(scene, cull_backfaces=cull_backfaces)
     pixel, inside = covered(scene, rays, faces)
+    # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
+    only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
+    steep = grazing(scene, cull_backfaces=only_fronts)
     sides, elsewhere = off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     at_rest = [hold(f, steep.held(f.view, f.face_index)) for f in (inside, beside)]

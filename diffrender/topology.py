@@ -44,6 +44,13 @@ class Topology:
         return self.edges.shape[0]
 
     @cached_property
+    def closed(self) -> bool:
+        """Whether as many faces run along each edge in one direction as in the other: no face is seen from behind."""
+        sign = 2 * self.forward.to(torch.int32) - 1
+        edge = torch.repeat_interleave(self.edge_count)
+        return not bool(sign.new_zeros(self.num_edges).index_add_(0, edge, sign).any())
+
+    @cached_property
     def component(self) -> Tensor:
         """[V] int32 which of the connected surfaces each vertex is part of, by edges between welded vertices."""
         size = len(self.weld)

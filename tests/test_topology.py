@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffrender.primitives import cube, sphere, torus
+from diffrender.mesh import Mesh
+from diffrender.primitives import cube, grid, sphere, torus
 from diffrender.topology import Topology, weld_by_position
 
 SQUARE = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
@@ -119,3 +120,12 @@ def test_components_are_what_hangs_together_also_across_seams() -> None:
     joined = Topology.join([split, split]).component.tolist()
     assert joined == [joined[0]] * 6 + [joined[-1]] * 6
     assert joined[0] != joined[-1]
+
+
+def test_closed_surfaces_have_every_edge_in_both_directions() -> None:
+    ball = sphere(1)
+    assert ball.topology.closed
+    assert not grid(2, 2).topology.closed
+    turned = ball.faces.clone()
+    turned[0] = turned[0].flip(0)
+    assert not Mesh(ball.vertices, turned).topology.closed

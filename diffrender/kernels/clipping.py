@@ -41,6 +41,7 @@ def steep_faces(
     *,
     max_cosine: float,
     max_width: float,
+    cull: bool = False,
     copies: int = 1,
     eyes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -53,6 +54,7 @@ def steep_faces(
         size: (height, width) of the image; faces beside it are left out.
         max_cosine: of the angle between a face's normal and the ray to its middle; faces without area have none.
         max_width: pixels between the longest side of a face in the image and the opposite corner.
+        cull: leave out faces seen from behind.
         eyes: [copies * F, 3] where the rays to the middles of the faces start; None: in the origin.
 
     Returns:
@@ -72,6 +74,7 @@ def steep_faces(
         (float(size[1]), float(size[0])),
         max_cosine,
         max_width,
+        int(cull),
     ]
     _launch(kernel, vertices, count, inputs, [wp.from_torch(cosines)])
     found = (cosines >= 0).nonzero().squeeze(-1)

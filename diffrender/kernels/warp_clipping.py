@@ -38,6 +38,7 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         size: vec2,
         max_cosine: real,
         max_width: real,
+        cull: int,
         first: int,
         cosines: wp.array(dtype=real),
     ):
@@ -72,6 +73,8 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         ray = (a + b + c) / real(3.0)
         if central == 0:
             ray -= eyes[item]
+        if cull != 0 and dot3(normal, ray) >= real(0.0):
+            return
         cosine = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)  # NaN for faces without area
         if wp.abs(twice_area) < max_width * longest and cosine < max_cosine:
             cosines[item] = cosine
