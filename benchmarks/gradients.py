@@ -1,7 +1,7 @@
 """How right: gradients of `render` against differences of the converged image. `python benchmarks/gradients.py`
 
-Five scenes in three poses each, through three cameras, 128 x 128 pixels, default settings (float32, `samples=1`).
-Error is norm(gradient - reference) / norm(reference) of a weighted sum of the image, root mean square over the poses:
+Five scenes through three cameras, 128 x 128 pixels, default settings (float32, `samples=1`). Error is
+norm(gradient - reference) / norm(reference) of a weighted sum of the image, root mean square over the poses (`--poses`):
 
 - colour: of colour and alpha; alpha: of alpha alone; depth: of depth over a background of 0;
 - to translation, rotation, scale, focal length and distortion, each in units that move the vertices by one pixel (root
@@ -266,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", default="", help="only those whose name contains this")
     parser.add_argument("--view", default="", help="only cameras whose name contains this")
-    parser.add_argument("--poses", type=int, default=3, help="each turned and moved at random, except for the first")
+    parser.add_argument("--poses", type=int, default=1, help="the first as it is, others turned and moved at random")
     parser.add_argument("--fine", action="store_true", help="subdivided meshes, instead")
     parser.add_argument("--vertices", action="store_true", help="gradients of vertices as well; four times as long")
     parser.add_argument("--peers", action="store_true", help="other renderers as well, where they are installed")
