@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, LinearRays
-from .kernels import project_linear
+from .kernels import project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -151,7 +151,8 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
         single = flat[0] if flat.batch_shape[0] == 1 else None
-        vertices = (single or flat).world_to_camera(mesh.vertices).reshape(-1, 3)
+        dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)
+        vertices = to_cameras(mesh.vertices.to(dtype), flat.R.to(dtype), flat.t.to(dtype))
         shape = tuple(camera.batch_shape)
         return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), shape, flat.linear_rays(), single)
 

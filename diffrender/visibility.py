@@ -7,6 +7,7 @@ face finds the rays that it meets. Both paths decide with the same arithmetic.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +52,10 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     """
     scene = pack(mesh, camera)
     face_index = face_image(scene, pixel_rays(scene.camera), cull_backfaces)
-    return local_faces(scene, face_index).long().reshape(*scene.batch_shape, *face_index.shape[-2:])
+    local = local_faces(scene, face_index)
+    if not local.is_cuda:  # numpy does not wake torch's threads, see `kernels.transform`
+        local = torch.from_numpy(local.numpy().astype(np.int64))
+    return local.long().reshape(*scene.batch_shape, *face_index.shape[-2:])
 
 
 def pixel_rays(camera: Camera) -> PixelRays:

@@ -5,6 +5,7 @@ from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
 from .reference import barycentrics_reference, first_hit_reference
+from .transform import to_cameras
 
 __all__ = [
     "RayTree",
@@ -24,4 +25,5 @@ __all__ = [
     "sort_rays",
     "split_at_crossings",
     "split_at_pixels",
+    "to_cameras",
 ]

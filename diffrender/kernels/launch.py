@@ -341,9 +341,15 @@ def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> lis
 
 
 def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    depths = torch.full(shape, torch.inf, dtype=like.dtype, device=like.device)
-    # An atomic minimum has to start from above; where one thread owns the pixel, the first depth replaces the -1.
-    return depths, torch.full(shape, NO_FACE if like.is_cuda else -1, dtype=torch.int32, device=like.device)
+    depths = torch.empty(shape, dtype=like.dtype, device=like.device)
+    hits = torch.empty(shape, dtype=torch.int32, device=like.device)
+    if like.is_cuda:  # an atomic minimum has to start from above
+        return depths.fill_(torch.inf), hits.fill_(NO_FACE)
+    # Where one thread owns the pixel, the first depth replaces the -1. By numpy, which does not wake torch's threads:
+    # while those wait for more to do, they take the cores of ours.
+    depths.numpy().fill(torch.inf)
+    hits.numpy().fill(-1)
+    return depths, hits
 
 
 def _faces(hits: Tensor) -> Tensor:
