@@ -1,7 +1,7 @@
 """How right: gradients of `render` against differences of the converged image. `python benchmarks/gradients.py`
 
 Five scenes through three cameras, 128 x 128 pixels, default settings (float32, `samples=1`). Error is
-norm(gradient - reference) / norm(reference) of a weighted sum of the image, root mean square over the poses (`--poses`):
+norm(gradient - reference) / norm(reference) of a weighted sum of the image, root mean square over `--poses`:
 
 - colour: of colour and alpha; alpha: of alpha alone; depth: of depth over a background of 0;
 - to translation, rotation, scale, focal length and distortion, each in units that move the vertices by one pixel (root
