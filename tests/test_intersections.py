@@ -395,3 +395,11 @@ def test_cuda_agrees_with_the_cpu() -> None:
         there = intersections(mesh.to("cuda"), None if face_group is None else face_group.cuda())
         torch.testing.assert_close(there.faces.cpu(), found.faces, rtol=0, atol=0)
         torch.testing.assert_close(there.ends.cpu(), found.ends, rtol=0, atol=1e-6)  # sums in another order
+
+
+def test_memory_layout_of_the_vertices_does_not_matter() -> None:
+    """Solvers hand out columns first."""
+    ball = dr.sphere(1)
+    pair = dr.join([ball, ball.replace(vertices=ball.vertices + torch.tensor([1.0, 0.1, 0.2]))])
+    columns_first = pair.replace(vertices=pair.vertices.t().contiguous().t())
+    torch.testing.assert_close(intersections(columns_first).ends, intersections(pair).ends, rtol=0, atol=0)

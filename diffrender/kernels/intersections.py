@@ -69,7 +69,7 @@ def on_grid(vertices: Tensor) -> Tensor:
     radius = float((high - middle).amax())
     exponent = GRID_BITS - math.frexp(radius)[1] if radius > 0 else -MAX_EXPONENT
     scale = 2.0 ** min(exponent, MAX_EXPONENT)
-    return (positions * scale - (middle * scale).round()).round().to(torch.int32)
+    return (positions * scale - (middle * scale).round()).round().to(torch.int32).contiguous()
 
 
 def _tree(
