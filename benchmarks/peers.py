@@ -64,7 +64,7 @@ def peers(mesh: dr.Mesh, camera: dr.PinholeCamera) -> Iterator[Peer]:
 
 
 class Deodr(Peer):
-    """Edges drawn over the image, one pixel wide to either side: de La Gorce, Fleet & Paragios 2011; default `sigma`.
+    """Edges drawn `sigma` pixels wide outside of the outlines: de La Gorce, Fleet & Paragios 2011; its default.
 
     Its gradients want faces of one side and are of colours that are linear in the image, not in space.
     """
