@@ -24,7 +24,7 @@ from .kernels.clipping import clip_to_pixels, steep_faces
 from .scene import Scene
 from .visibility import first_faces
 
-MAX_COSINE = 0.2  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
+MAX_COSINE = 0.5  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
 MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
 SURFACE = 0.5  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one

@@ -65,7 +65,8 @@ class Optics:
 
 def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera) -> Tensor:
     """[B, H, W, 4] what the batch of `cameras` [B] sees of `mesh` before black: linear colour, alpha last."""
-    return optics.darken(render(mesh, optics.shifted(cameras)))
+    # The surface of one object: where it passes through itself, the regularizers pull it apart.
+    return optics.darken(render(mesh, optics.shifted(cameras), intersecting=False))
 
 
 def _blur(coverage: Tensor, sigma: float) -> Tensor:
