@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -161,6 +161,7 @@ def test_random_triangles_against_linear_equations() -> None:
     st.integers(0, 10**6),
     st.sampled_from(["random", "shared", "integer", "almost", "flat", "degenerate"]),
 )
+@example(40, 1740, "flat")  # an end a little outside of a face without area
 @settings(max_examples=80, deadline=None)
 def test_any_soup_agrees_with_the_reference(num_faces: int, seed: int, kind: str) -> None:
     """Also with shared vertices, in degenerate positions, with faces in one plane or without area: all finite."""
@@ -187,8 +188,9 @@ def test_any_soup_agrees_with_the_reference(num_faces: int, seed: int, kind: str
     assert torch.isfinite(mesh.vertices.grad).all()
     for corners in mesh.vertices.detach()[mesh.faces[found.faces]].unbind(1):
         low, high = corners.amin(1, keepdim=True), corners.amax(1, keepdim=True)
-        # an end lies in both faces, but for rounding: 2^-24 of 5 in the ends, 2^-30 of 5 in the decision to have one
-        assert ((found.ends >= low - 1e-6) & (found.ends <= high + 1e-6)).all()
+        # An end lies in both faces, but for the room around the boxes of flat ones, a millionth of their size of up to
+        # 5, and for rounding: 2^-24 of 5 in the ends, 2^-30 of 5 in the decision to have one.
+        assert ((found.ends >= low - 6e-6) & (found.ends <= high + 6e-6)).all()
 
 
 def test_every_end_lies_on_both_faces() -> None:
