@@ -1,15 +1,12 @@
 """Faces that are seen steeply, and triangles in the image cut at the borders of pixels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, load_kernel, side_by_side, vectors
+from .launch import launch_ranges, load_kernel, vectors
 from .warp_clipping import make_clipping_kernels
 
 MIN_SHARE = 1024  # fewer faces are not worth a second thread
@@ -66,7 +63,7 @@ def steep_faces(
     inputs = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(usable.to(torch.uint8).contiguous()),
+        wp.from_torch(usable.view(torch.uint8)),
         wp.from_torch(faces.contiguous()),
         vertices.shape[0] // copies,
         vectors(vertices if eyes is None else eyes),
@@ -76,7 +73,7 @@ def steep_faces(
         max_width,
         int(cull),
     ]
-    _launch(kernel, vertices, count, inputs, [wp.from_torch(cosines)])
+    launch_ranges(kernel, count, inputs, [wp.from_torch(cosines)], vertices, MIN_SHARE)
     found = (cosines >= 0).nonzero().squeeze(-1)
     return found, cosines.index_select(0, found)
 
@@ -90,14 +87,14 @@ def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
     count, device = triangles.shape[0], triangles.device
     counts = torch.zeros(count, dtype=torch.int32, device=device)
     corners = vectors(triangles)
-    _launch(counting, triangles, count, [corners, *size], [wp.from_torch(counts)])
+    launch_ranges(counting, count, [corners, *size], [wp.from_torch(counts)], triangles, MIN_SHARE)
     ends = counts.cumsum(0)
     total = int(ends[-1]) if count else 0
     triangle, pixel = (torch.zeros(total, dtype=torch.int64, device=device) for _ in range(2))
     area, centroid = triangles.new_zeros(total), triangles.new_zeros(total, 2)
     outputs = [wp.from_torch(triangle), wp.from_torch(pixel), wp.from_torch(area), vectors(centroid)]
     if total:
-        _launch(filling, triangles, count, [corners, wp.from_torch(ends - counts), *size], outputs)
+        launch_ranges(filling, count, [corners, wp.from_torch(ends - counts), *size], outputs, triangles, MIN_SHARE)
     return PixelParts(triangle, pixel, area, centroid)
 
 
@@ -133,16 +130,3 @@ def _side_integrals(p: Tensor, q: Tensor) -> Tensor:
     begin, end = crossings(1, zero, zero + 1)
     first, last = crossings(0, begin, end)
     return piece(begin, first) + piece(first, last) + piece(last, end)
-
-
-def _launch(kernel: Any, like: Tensor, count: int, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """One launch per thread over disjoint ranges of `count` items; the first of them is the kernel's last input."""
-    if count == 0:
-        return
-    parts = 1 if like.is_cuda else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
-    cuts = [count * i // parts for i in range(parts + 1)]
-
-    def work(first: int, stop: int) -> None:
-        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(like))
-
-    side_by_side(work, list(pairwise(cuts)))

@@ -18,7 +18,7 @@ class BarycentricKernels(NamedTuple):
 @cache
 def make_barycentric_kernels(real: Any) -> BarycentricKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    _, vec3, dot3, plane_normal = make_math(real)
+    _, vec3, dot3, plane_normal, _ = make_math(real)
 
     @wp.func
     def measured(p: vec3, d: vec3, z_depth: int):

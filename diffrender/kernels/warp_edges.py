@@ -29,7 +29,7 @@ class EdgeKernels(NamedTuple):
 @cache
 def make_edge_kernels(real: Any) -> EdgeKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2, vec3, dot3, plane_normal = make_math(real)
+    vec2, vec3, dot3, plane_normal, side_sign = make_math(real)
     wide2 = wp.types.vector(2, wp.float64)
     wide4 = wp.types.vector(4, wp.float64)
 
@@ -300,23 +300,6 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
             at = wp.float64(1.5) - half * x
         return at
 
-    @wp.func
-    def side_sign(w: real, n: vec3):
-        """Sign of `w`, decided for zero like in the kernels of visibility."""
-        value = w
-        if value == real(0.0):
-            value = n[0]
-        if value == real(0.0):
-            value = n[1]
-        if value == real(0.0):
-            value = n[2]
-        sign = real(0.0)
-        if value > real(0.0):
-            sign = real(1.0)
-        elif value < real(0.0):
-            sign = real(-1.0)
-        return sign
-
     @wp.kernel(module="unique", module_options=OPTIONS)
     def hidden_area(
         points: wp.array2d(dtype=vec3),
@@ -337,7 +320,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         """
         i = first + wp.tid()
         normal = plane_normal(points[i, 0], points[i, 1])
-        side = wp.float64(side_sign(dot3(directions[i], normal), normal) * hands[i])
+        side = wp.float64(side_sign(dot3(directions[i], normal), normal)) * wp.float64(hands[i])
         center = wide2(wp.float64(centers[i][0]), wp.float64(centers[i][1]))
         start = wide2(wp.float64(ends[i, 0][0]), wp.float64(ends[i, 0][1]))
         delta = wide2(wp.float64(ends[i, 1][0]), wp.float64(ends[i, 1][1])) - start

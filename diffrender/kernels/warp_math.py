@@ -16,6 +16,7 @@ class Math(NamedTuple):
     vec3: Any
     dot3: Any
     plane_normal: Any
+    side_sign: Any
 
 
 @cache
@@ -35,4 +36,21 @@ def make_math(real: Any) -> Math:
         e = b - a
         return vec3(s[1] * e[2] - s[2] * e[1], s[2] * e[0] - s[0] * e[2], s[0] * e[1] - s[1] * e[0])
 
-    return Math(vec2, vec3, dot3, plane_normal)
+    @wp.func
+    def side_sign(w: real, n: vec3):
+        """Sign of `w`; of the first component of `n` that is not zero where `w` is zero; 0 if there is none."""
+        value = w
+        if value == real(0.0):
+            value = n[0]
+        if value == real(0.0):
+            value = n[1]
+        if value == real(0.0):
+            value = n[2]
+        sign = int(0)
+        if value > real(0.0):
+            sign = 1
+        if value < real(0.0):
+            sign = -1
+        return sign
+
+    return Math(vec2, vec3, dot3, plane_normal, side_sign)

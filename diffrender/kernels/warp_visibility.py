@@ -33,26 +33,9 @@ class VisibilityKernels(NamedTuple):
 @cache
 def make_visibility_kernels(real: Any) -> VisibilityKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2, vec3, dot3, plane_normal = make_math(real)
+    vec2, vec3, dot3, plane_normal, side_sign = make_math(real)
     wide3 = wp.types.vector(3, wp.float64)
     epsilon = wp.constant(real(1.2e-7 if real == wp.float32 else 2.3e-16))
-
-    @wp.func
-    def side_sign(w: real, n: vec3):
-        """Sign of `w`; of the first component of `n` that is not zero where `w` is zero; 0 if there is none."""
-        value = w
-        if value == real(0.0):
-            value = n[0]
-        if value == real(0.0):
-            value = n[1]
-        if value == real(0.0):
-            value = n[2]
-        sign = int(0)
-        if value > real(0.0):
-            sign = 1
-        if value < real(0.0):
-            sign = -1
-        return sign
 
     @wp.func
     def hit_depth(d: vec3, g: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int):
