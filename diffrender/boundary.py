@@ -165,9 +165,8 @@ def _doubled(
     So it is where a box stands on the floor and rounding puts its lower edges a little below.
     """
     topology = scene.mesh.topology
-    copies = scene.num_views if scene.face_view is None else 1
     copy = view if scene.face_view is None else torch.zeros_like(view)
-    candidate = torch.zeros(copies * topology.num_edges + 1, dtype=torch.bool, device=view.device)
+    candidate = torch.zeros(scene.copies * topology.num_edges + 1, dtype=torch.bool, device=view.device)
     first = 0 if scene.face_view is not None else topology.num_edges
     candidate[lines.view * first + lines.edge] = True
     edge = topology.face_edges.index_select(0, faces.reshape(-1)).reshape(-1, 2, 3)
@@ -195,9 +194,8 @@ def _touching(dtype: torch.dtype) -> float:
 def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     """Edges with faces on one side only, as seen from the camera, and edges whose two sides may differ in colour."""
     topology = scene.mesh.topology
-    copies = scene.num_views if scene.face_view is None else 1
     chosen, left, right = edge_sides(
-        scene.vertices, scene.faces, topology, scene.vertex_stride, copies, _eyes(scene),
+        scene.vertices, scene.faces, topology, scene.vertex_stride, scene.copies, _eyes(scene),
         faceted=faceted, cull=cull_backfaces,
     )  # fmt: skip
     if scene.face_view is None:
@@ -245,8 +243,7 @@ def _with_cuts(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
     if scene.camera.is_central or scene.linear_rays is None:
         return lines  # before a centre, that plane has no image
     ahead = scene.vertices.detach()[:, 2] > 0
-    copies = scene.num_views if scene.face_view is None else 1
-    offsets = scene.vertex_stride * torch.arange(copies, device=ahead.device)
+    offsets = scene.vertex_stride * torch.arange(scene.copies, device=ahead.device)
     corners = (scene.faces + offsets[:, None, None]).flatten(0, 1)  # [copies * F, 3]
     sides = ahead[corners].sum(-1)
     cut = ((sides == 1) | (sides == 2)).nonzero().squeeze(-1)

@@ -113,32 +113,24 @@ def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
 
 def _steep_faces(scene: Scene, cull: bool) -> _Faces:
     """The faces that are narrow in the image and seen at a small angle to their plane."""
-    copies = scene.num_views if scene.face_view is None else 1
     vertices, eyes = scene.vertices.detach(), None
     if scene.linear_rays is not None:
         (xy, usable), depth = scene.projected, vertices[:, 2]
     else:
-        xy, depth = scene.project_at(_vertex_view(scene), vertices)
+        xy, depth = scene.project_at(scene.view_of_vertices, vertices)
         xy, depth = xy.to(vertices.dtype), depth.to(vertices.dtype)
         usable = torch.isfinite(xy).all(-1) & (depth > 0)
     if not scene.camera.is_central:
-        view, face = _drawn(scene, torch.arange(copies * scene.mesh.num_faces, device=vertices.device))
+        view, face = _drawn(scene, torch.arange(scene.copies * scene.mesh.num_faces, device=vertices.device))
         middle = _at_corners(scene, xy, view, face).mean(1)
         eyes = scene.rays_at(view, middle)[0].to(vertices.dtype)
     item, cosine = steep_faces(
         vertices, xy, usable, scene.faces, scene.camera.size,
-        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, cull=cull, copies=copies, eyes=eyes,
+        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, cull=cull, copies=scene.copies, eyes=eyes,
     )  # fmt: skip
     view, face = _drawn(scene, item)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
     return _Faces(view, face, cosine, points, corner_depth.squeeze(-1), triangle.double())
-
-
-def _vertex_view(scene: Scene) -> Tensor:
-    """[P] the view of every copy of every vertex."""
-    if scene.vertex_view is not None:
-        return scene.vertex_view
-    return torch.arange(scene.num_views, device=scene.vertices.device).repeat_interleave(scene.mesh.num_vertices)
 
 
 def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,8 +204,6 @@ def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tenso
 
 def _flags(scene: Scene, view: Tensor, face: Tensor) -> Tensor:
     """[B, F] or [1, F] bool, with the flags of faces in views set."""
-    flags = torch.zeros(
-        scene.num_views if scene.face_view is None else 1, scene.mesh.num_faces, dtype=torch.bool, device=face.device
-    )
+    flags = torch.zeros(scene.copies, scene.mesh.num_faces, dtype=torch.bool, device=face.device)
     item = face if scene.face_view is not None else face + view * scene.mesh.num_faces
     return flags.view(-1).index_fill(0, item, True).view_as(flags)

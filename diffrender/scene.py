@@ -51,6 +51,18 @@ class Scene:
         return int(self.camera.batch_shape[0])
 
     @property
+    def copies(self) -> int:
+        """How many copies there are of every face: as many as views, or 1 where each face has a view of its own."""
+        return self.num_views if self.face_view is None else 1
+
+    @property
+    def view_of_vertices(self) -> Tensor:
+        """[P] the view of every copy of every vertex."""
+        if self.vertex_view is not None:
+            return self.vertex_view
+        return torch.arange(self.num_views, device=self.vertices.device).repeat_interleave(self.mesh.num_vertices)
+
+    @property
     def vertex_stride(self) -> int:
         """How far the copies of a vertex are apart in `vertices`; 0 when there is one copy."""
         return self.mesh.num_vertices if self.face_view is None else 0
@@ -71,10 +83,7 @@ class Scene:
         if self.camera.is_central or not bool(rays[:, 4:].any()):
             return project_linear(vertices, self.vertex_view, rays, central=self.camera.is_central)
         with torch.no_grad():  # a fan of rays from a line or a plane: only the camera knows
-            view = self.vertex_view
-            if view is None:
-                view = torch.arange(self.num_views, device=vertices.device).repeat_interleave(self.mesh.num_vertices)
-            xy, _ = self.project_at(view, vertices)
+            xy, _ = self.project_at(self.view_of_vertices, vertices)
             return xy, torch.isfinite(xy).all(-1)
 
     def place(self, points: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
