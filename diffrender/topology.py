@@ -44,11 +44,16 @@ class Topology:
         return self.edges.shape[0]
 
     @cached_property
+    def surplus(self) -> Tensor:
+        """[E] how many more faces run along an edge forward than backward: 0 where they agree about their outside."""
+        sign = 2 * self.forward.long() - 1
+        edge = torch.repeat_interleave(self.edge_count)
+        return sign.new_zeros(self.num_edges).index_add_(0, edge, sign)
+
+    @cached_property
     def closed(self) -> bool:
         """Whether as many faces run along each edge in one direction as in the other: no face is seen from behind."""
-        sign = 2 * self.forward.to(torch.int32) - 1
-        edge = torch.repeat_interleave(self.edge_count)
-        return not bool(sign.new_zeros(self.num_edges).index_add_(0, edge, sign).any())
+        return not bool(self.surplus.any())
 
     @cached_property
     def component(self) -> Tensor:

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from ..io.datasets import ImageSet, load_dataset
@@ -34,14 +32,13 @@ def mesh_rows(mesh: Mesh) -> Rows:
     """The facts about a mesh, a name and a value each."""
     topology = mesh.topology
     count = topology.edge_count
-    used = topology.weld[mesh.faces].unique()
     opened, branching = int((count == 1).sum()), int((count > 2).sum())
     area = float(areas(mesh).sum())
     rows = [
         ("vertices", f"{mesh.num_vertices} at {len(topology.weld.unique())} positions"),
         ("faces", f"{mesh.num_faces}, {int((areas(mesh) == 0).sum())} without area"),
         ("edges", f"{topology.num_edges}, {opened} open, {branching} with more than 2 faces"),
-        ("components", str(num_components(topology.edges, used))),
+        ("components", str(len(topology.component[mesh.faces].unique()))),
         ("watertight", "yes" if opened == 0 and branching == 0 else "no"),
         ("orientation", "consistent" if is_oriented(mesh) else "neighbouring faces disagree about their outside"),
         *bounds_rows(mesh.bounds()),
@@ -63,20 +60,10 @@ def areas(mesh: Mesh) -> Tensor:
     return 0.5 * torch.linalg.vector_norm(torch.linalg.cross(b - a, c - a), dim=-1)
 
 
-def num_components(edges: Tensor, used: Tensor) -> int:
-    """How many parts the `edges` [E, 2] leave among the vertices `used` [U], sorted."""
-    ends = torch.searchsorted(used, edges).numpy()
-    graph = sparse.coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(used), len(used)))
-    return int(sparse.csgraph.connected_components(graph, directed=False)[0])
-
-
 def is_oriented(mesh: Mesh) -> bool:
     """Whether the two faces at every edge that has two run along it in opposite directions."""
     topology = mesh.topology
-    edge = torch.repeat_interleave(topology.edge_count)
-    sign = 2 * topology.forward.long() - 1
-    total = torch.zeros(topology.num_edges, dtype=torch.int64).index_add(0, edge, sign)
-    return not bool((total[topology.edge_count == 2] != 0).any())
+    return not bool(topology.surplus[topology.edge_count == 2].any())
 
 
 def bounds_rows(bounds: Tensor) -> Rows:
