@@ -1,9 +1,10 @@
 """Cameras: where points of the world appear in an image, and which ray belongs to a pixel."""
 
-from diffrender.cameras.base import Camera, LinearRays, stack_cameras
+from diffrender.cameras.base import Camera, stack_cameras
 from diffrender.cameras.convert import from_opencv, from_opencv_fisheye, to_opencv
 from diffrender.cameras.fisheye import FisheyeCamera
 from diffrender.cameras.intrinsics import IntrinsicsCamera
+from diffrender.cameras.linear_rays import LinearRays
 from diffrender.cameras.opencv import OpenCVCamera
 from diffrender.cameras.orthographic import OrthographicCamera
 from diffrender.cameras.pinhole import PinholeCamera

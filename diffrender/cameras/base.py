@@ -4,60 +4,28 @@ import abc
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from diffrender.cameras.inverse import invert
+from diffrender.cameras.linear_rays import LinearRays
+from diffrender.cameras.parameters import (
+    Parameter,
+    as_tensor,
+    check_pose_shapes,
+    check_rotation,
+    check_size,
+    common_type,
+    short,
+)
 from diffrender.cameras.spread import spread
 from diffrender.checks import broadcast_shapes, check_finite, check_tensor, shape_of
 
-Parameter: TypeAlias = float | Tensor | Sequence[float | Tensor]
-
-# How far R may be from a rotation, largest entry of R R^T - 1: calibration files often carry four digits.
-ORTHONORMAL_TOLERANCE = 1e-3
 # The ray of a point's pixel must point back at the point within this angle, in radians, or the point is not valid.
 ROUND_TRIP_ANGLE = {torch.float32: 1e-2, torch.float64: 1e-5}
-
-
-@dataclass(frozen=True, eq=False)
-class LinearRays:
-    """Camera-frame rays that are affine in the pixel: `origin + x * origin_dx + y * origin_dy`, likewise `direction`.
-
-    All tensors are [*batch, 3]; a unit of direction is a unit of depth, so `direction` has z = 1 and the others z = 0.
-    """
-
-    origin: Tensor
-    origin_dx: Tensor
-    origin_dy: Tensor
-    direction: Tensor
-    direction_dx: Tensor
-    direction_dy: Tensor
-
-    def at(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Origins and directions [..., 3] of pixels [..., 2], for a batch [*batch, N, 2].
-
-        The order of the operations, `(d + x * dx) + y * dy`, is part of the contract: kernels repeat it bit for bit.
-        """
-        x, y = xy[..., 0:1], xy[..., 1:2]
-        parts = (self.origin, self.origin_dx, self.origin_dy, self.direction, self.direction_dx, self.direction_dy)
-        o, o_dx, o_dy, d, d_dx, d_dy = (part if part.ndim == 1 else part[..., None, :] for part in parts)
-        return (o + x * o_dx) + y * o_dy, (d + x * d_dx) + y * d_dy
-
-    def mapped(self, scale: tuple[float, float], offset: tuple[float, float]) -> "LinearRays":
-        """The same rays for pixels `scale * xy + offset`."""
-        (sx, sy), (ox, oy) = scale, offset
-        return LinearRays(
-            self.origin - (ox / sx) * self.origin_dx - (oy / sy) * self.origin_dy,
-            self.origin_dx / sx,
-            self.origin_dy / sy,
-            self.direction - (ox / sx) * self.direction_dx - (oy / sy) * self.direction_dy,
-            self.direction_dx / sx,
-            self.direction_dy / sy,
-        )
 
 
 class Camera(abc.ABC):
@@ -109,7 +77,7 @@ class Camera(abc.ABC):
         t: Parameter | None = None,
         **parameters: Parameter,
     ) -> None:
-        self.size = _check_size("size", size)
+        self.size = check_size("size", size)
         # Crop and resize of cameras that cannot fold them into their parameters: pixel = scale * to_pixels + offset.
         # The author's methods see the size as it was before.
         self._own_size = self.size
@@ -169,7 +137,7 @@ class Camera(abc.ABC):
     def affine_rays(self) -> LinearRays | None:
         """Rays that are affine in the pixel, in the pixels of `to_pixels`; None for all others.
 
-        The author of a camera without a centre (`is_central = False`) must write them.
+        The author of a camera without a centre (`is_central = False`) writes them, or a `RayCamera` instead.
         """
         return None
 
@@ -203,9 +171,8 @@ class Camera(abc.ABC):
 
     def local_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Like `project`, of points in the camera frame."""
-        points = self._in_batch("points", points, 3)
-        xy = self._handed_over(points.shape[:-1]).to_pixels(points)
-        return self._map(xy), self.depth_of(points)
+        xy, depth = self._own_project(self._in_batch("points", points, 3))
+        return self._map(xy), depth
 
     def local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Like `rays`, in the camera frame."""
@@ -282,12 +249,12 @@ class Camera(abc.ABC):
         for name, value in (("top", top), ("left", left)):
             if not isinstance(value, int):
                 raise TypeError(f"{name} must be a whole number of pixels; got {value!r}")
-        size = _check_size("(height, width)", (height, width))
+        size = check_size("(height, width)", (height, width))
         return self._with_pixel_map((1.0, 1.0), (-float(left), -float(top)), size)
 
     def resize(self, size: tuple[int, int]) -> Self:
         """The camera of the whole image scaled to `size`, (height, width): half pixels right, any aspect ratio."""
-        size = _check_size("size", size)
+        size = check_size("size", size)
         return self._with_pixel_map((size[1] / self.width, size[0] / self.height), (0.0, 0.0), size)
 
     def replace(self, **changes: Any) -> Self:
@@ -332,12 +299,12 @@ class Camera(abc.ABC):
         return self._with({name: value.reshape(-1, *value.shape[kept:]) for name, value in tensors.items()})
 
     def __repr__(self) -> str:
-        parts = [f"{name}={_short(value)}" for name, value in self._tensors().items() if name not in ("R", "t")]
+        parts = [f"{name}={short(value)}" for name, value in self._tensors().items() if name not in ("R", "t")]
         parts.append(f"size={self.size}")
         if not torch.equal(self.R, torch.eye(3, dtype=self.dtype, device=self.device).expand_as(self.R)):
-            parts.append(f"R={_short(self.R)}")
+            parts.append(f"R={short(self.R)}")
         if bool((self.t != 0).any()):
-            parts.append(f"t={_short(self.t)}")
+            parts.append(f"t={short(self.t)}")
         if not self._is_unmapped():
             parts.append(f"pixel_scale={self._pixel_scale}, pixel_offset={self._pixel_offset}")
         return f"{type(self).__name__}({', '.join(parts)})"
@@ -354,9 +321,9 @@ class Camera(abc.ABC):
 
     def _set(self, values: dict[str, Any]) -> None:
         """Check parameters, bring them to one dtype, device and batch, and make them attributes."""
-        tensors = {name: _as_tensor(name, value, self._trailing(name)) for name, value in values.items()}
-        _check_pose_shapes(tensors["R"], tensors["t"])
-        dtype, device = _common_type(values)
+        tensors = {name: as_tensor(name, value, self._trailing(name)) for name, value in values.items()}
+        check_pose_shapes(tensors["R"], tensors["t"])
+        dtype, device = common_type(values)
         tensors = {name: value.to(device=device, dtype=dtype) for name, value in tensors.items()}
         shapes = {name: value.shape[: value.ndim - self._trailing(name)] for name, value in tensors.items()}
         try:
@@ -368,7 +335,7 @@ class Camera(abc.ABC):
             check_finite(name, value.detach())
             shape = batch + value.shape[value.ndim - self._trailing(name) :]
             setattr(self, name, value if value.shape == shape else value.expand(shape))
-        _check_rotation(tensors["R"].detach())
+        check_rotation(tensors["R"].detach())
         self.check_parameters()
 
     def _with(self, tensors: dict[str, Tensor]) -> Self:
@@ -414,6 +381,10 @@ class Camera(abc.ABC):
                 f"the second last dimension counts points, flatten it, {name}.reshape(-1, {last})"
             ) from None
         return value.expand(*shape, *value.shape[-2:])
+
+    def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Camera-frame points -> pixels, as they were before crop and resize, and depth."""
+        return self._handed_over(points.shape[:-1]).to_pixels(points), self.depth_of(points)
 
     def _local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rays in the camera frame, and which of them exist: the others point ahead, so that no NaN spoils gradients.
@@ -515,89 +486,3 @@ def _nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-
-
-def _check_size(name: str, size: Any) -> tuple[int, int]:
-    usual = "(height, width) of the image, two whole numbers above 0"
-    if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2:
-        raise ValueError(f"{name} must be {usual}; got {size!r}")
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
-        raise ValueError(f"{name} must be {usual}; got {tuple(size)}")
-    return (size[0], size[1])
-
-
-def _as_tensor(name: str, value: Any, trailing: int) -> Tensor:
-    """A parameter as a tensor with `trailing` dimensions after the batch; numbers wait in float64."""
-    if isinstance(value, Tensor):
-        tensor = value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        tensor = torch.tensor(float(value), dtype=torch.float64)
-    elif isinstance(value, (tuple, list)) and trailing > 0:
-        parts = [_as_tensor(name, part, trailing - 1) for part in value]
-        if not parts:
-            raise ValueError(f"{name} must not be empty")
-        device, dtype = parts[0].device, parts[0].dtype
-        for part in parts:
-            if part.ndim or part.device.type != "cpu":
-                device = part.device
-            dtype = torch.promote_types(dtype, part.dtype)
-        parts = [part.to(device=device, dtype=dtype) for part in parts]
-        try:
-            tensor = torch.stack(torch.broadcast_tensors(*parts), dim=-trailing)
-        except RuntimeError:
-            raise ValueError(f"{name} holds parts of shapes {[tuple(p.shape) for p in parts]}: not one shape") from None
-    else:
-        wanted = ("a number or a tensor", "a tensor or a sequence of numbers and tensors")[trailing > 0]
-        raise TypeError(f"{name} must be {wanted}; got {shape_of(value)}: convert arrays with torch.as_tensor")
-    if tensor.ndim < trailing:
-        raise ValueError(f"{name} must have {trailing} dimensions after the batch; got {shape_of(tensor)}")
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be real numbers; got {shape_of(tensor)}")
-    return tensor
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, (tuple, list)) else []
-
-
-def _common_type(values: dict[str, Any]) -> tuple[torch.dtype, torch.device]:
-    """What the tensors among the parameters agree on: float32 on the CPU if there are none."""
-    leaves = [(name, leaf) for name, value in values.items() for leaf in _leaves(value)]
-    devices = {leaf.device for _, leaf in leaves}
-    if len(devices) > 1:
-        listed = ", ".join(f"{name} on {leaf.device}" for name, leaf in leaves)
-        raise ValueError(f"the parameters must be on one device; got {listed}: move them with .to(device)")
-    dtype = None
-    for _, leaf in leaves:
-        if leaf.is_floating_point():
-            dtype = leaf.dtype if dtype is None else torch.promote_types(dtype, leaf.dtype)
-    return dtype or torch.float32, next(iter(devices), torch.device("cpu"))
-
-
-def _check_pose_shapes(R: Tensor, t: Tensor) -> None:
-    if R.shape[-2:] != (3, 3):
-        raise ValueError(f"R must end in (3, 3), the rotation from world to camera; got {shape_of(R)}")
-    if t.shape[-1] != 3:
-        raise ValueError(f"t must end in 3; got {shape_of(t)}: a column vector (3, 1) is written t[..., 0]")
-
-
-def _check_rotation(R: Tensor) -> None:
-    error = float((R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().max()) if R.numel() else 0.0
-    if error > ORTHONORMAL_TOLERANCE:
-        raise ValueError(
-            f"R must be a rotation; R R^T differs from the identity by {error:.2g}: "
-            "a scale or an inverse pose mixed in? Optimize rotations as axis-angles, through so3_exp"
-        )
-    if R.numel() and float(torch.linalg.det(R).min()) < 0:
-        raise ValueError("R must be a rotation; its determinant is -1, so it mirrors: is an axis flipped only once?")
-
-
-def _short(value: Tensor) -> str:
-    """A parameter in a repr: its numbers if they are few, else its shape."""
-    if value.ndim == 0:
-        return f"{value.item():.6g}"
-    if value.ndim == 1 and len(value) <= 6:
-        return f"({', '.join(f'{x:.6g}' for x in value.tolist())})"
-    return shape_of(value) if math.prod(value.shape) else "empty"

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffrender.cameras.base import LinearRays, Parameter
 from diffrender.cameras.intrinsics import IntrinsicsCamera
+from diffrender.cameras.linear_rays import LinearRays
+from diffrender.cameras.parameters import Parameter
 
 
 class OrthographicCamera(IntrinsicsCamera):

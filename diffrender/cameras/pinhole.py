@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffrender.cameras.base import LinearRays, Parameter
 from diffrender.cameras.intrinsics import IntrinsicsCamera, positive_depth
+from diffrender.cameras.linear_rays import LinearRays
+from diffrender.cameras.parameters import Parameter
 
 
 class PinholeCamera(IntrinsicsCamera):
