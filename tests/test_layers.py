@@ -25,8 +25,8 @@ LAYERS = (
     ("shading",),
     ("boundary", "grazing"),
     ("render",),
-    ("losses", "regularizers", "optim", "hull"),
-    ("fit", "testing"),
+    ("losses", "regularizers", "optim", "least_squares", "hull"),
+    ("fit", "calibrate", "testing"),
     ("cli",),
     ("__init__", "__main__"),
 )
