@@ -125,14 +125,14 @@ def _check_gltf_files(path: Path, header: dict[str, Any]) -> None:
             )
 
 
-def _gltf_material(path: Path, described: dict[str, Any], parsed: Any, *, textured: bool) -> Material:
+def _gltf_material(path: Path, described: dict[str, Any], material: Any, *, textured: bool) -> Material:
     name = described.get("name") or Material().name
     rough = described.get("pbrMetallicRoughness", {})
     factor = rough.get("baseColorFactor", [1.0] * 4)[:3]
-    if not rough and getattr(parsed, "baseColorFactor", None) is not None:  # from an extension, 8 bits
-        factor = [value / 255 for value in parsed.baseColorFactor[:3].tolist()]
+    if not rough and getattr(material, "baseColorFactor", None) is not None:  # from an extension, 8 bits
+        factor = [value / 255 for value in material.baseColorFactor[:3].tolist()]
     base_color = torch.tensor(factor, dtype=torch.float32) if any(value != 1.0 for value in factor) else None
-    image = getattr(parsed, "baseColorTexture", None)
+    image = getattr(material, "baseColorTexture", None)
     if image is None and "baseColorTexture" in rough:
         raise ValueError(
             f"{path}: the texture of material {name!r} is in a format that cannot be read; use PNG or JPEG"
