@@ -26,7 +26,8 @@ from .cameras import (
     to_opengl_pose,
 )
 from .fragments import Fragments, interpolate
-from .io.datasets import ImageSet, load_dataset
+from .io.datasets import load_dataset
+from .io.image_set import ImageSet
 from .io.images import decode_srgb, encode_srgb, load_image, save_animation, save_image
 from .io.meshes import load_mesh, save_mesh
 from .mesh import Material, Mesh, join

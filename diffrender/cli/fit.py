@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from ..fit import FitSettings, fit
-from ..io.datasets import ImageSet, load_dataset
+from ..io.datasets import load_dataset
+from ..io.image_set import ImageSet
 from .outputs import check_folder, report
 
 _SETTINGS = {"steps": "steps", "start": "start", "seed": "seed", "detail": "mesh_cells"}  # option: field

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..io.datasets import ImageSet, load_dataset
+from ..io.datasets import load_dataset
+from ..io.image_set import ImageSet
 from ..io.meshes import load_mesh
 from ..mesh import Material, Mesh
 

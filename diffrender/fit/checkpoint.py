@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..io.datasets import ImageSet
 from ..io.files import atomic_path
+from ..io.image_set import ImageSet
 from .settings import FitSettings
 
 FORMAT = 1

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera, PinholeCamera, look_at, stack_cameras
-from ..io.datasets import ImageSet
 from ..io.files import atomic_path
+from ..io.image_set import ImageSet
 from ..io.images import decode_srgb, encode_srgb, save_animation, save_image
 from ..io.meshes import save_mesh
 from ..losses import iou, psnr

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..io.datasets import ImageSet
+from ..io.image_set import ImageSet
 from ..mesh import Mesh
 from . import report
 from .checkpoint import load_checkpoint, save_checkpoint

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..hull import object_bounds, visual_hull
-from ..io.datasets import ImageSet
+from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 from ..losses import color_loss, silhouette_loss
 from ..mesh import Mesh

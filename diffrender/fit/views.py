@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..cameras import Camera, stack_cameras
-from ..io.datasets import ImageSet
+from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 
 

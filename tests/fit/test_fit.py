@@ -11,8 +11,10 @@ from diffrender.cameras import PinholeCamera, look_at, stack_cameras
 from diffrender.fit import FitSettings, fit
 from diffrender.fit.checkpoint import load_checkpoint
 from diffrender.fit.trainer import Trainer, start_mesh
-from diffrender.io.datasets import ImageSet, alpha_mask, load_dataset
+from diffrender.io.datasets import load_dataset
+from diffrender.io.image_set import ImageSet
 from diffrender.io.images import load_image, save_image
+from diffrender.io.masks import alpha_mask
 from diffrender.io.meshes import load_mesh
 from diffrender.primitives import sphere
 from diffrender.render import render

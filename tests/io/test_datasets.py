@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from diffrender.cameras import OpenCVCamera, PinholeCamera, look_at, to_opengl_pose
-from diffrender.io.datasets import alpha_mask, area_average, load_dataset, threshold_mask
+from diffrender.io.datasets import load_dataset
+from diffrender.io.image_set import area_average
 from diffrender.io.images import decode_srgb
+from diffrender.io.masks import alpha_mask, threshold_mask
 
 SIZE = (24, 32)
 EYES = [(3.0, 0.0, 0.0), (0.0, 3.0, 1.0), (-2.0, -2.0, 0.5)]
@@ -102,6 +104,26 @@ def test_nerf_distortion_gives_an_opencv_camera(nerf):
     R, t = (x.float() for x in poses()[0])
     expected = OpenCVCamera(50.0, 50.0, 16.0, 12.0, dist=(0.1, -0.02, 0.003, -0.001, 0.01), size=SIZE, R=R, t=t)
     assert_same_camera(load_dataset(nerf).cameras[0], expected)
+
+
+def test_mask_files_replace_alpha(nerf):
+    content = json.loads((nerf / "transforms_train.json").read_text())
+    for i, frame in enumerate(content["frames"]):
+        frame["mask_path"] = f"masks/{i}.png"
+        (nerf / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full(SIZE, 51 * i, np.uint8)).save(nerf / f"masks/{i}.png")
+    (nerf / "transforms_train.json").write_text(json.dumps(content))
+    write_images(nerf, [f"train/r_{i}.png" for i in range(3)], mode="RGB")
+    images = load_dataset(nerf)
+    for i in range(3):
+        torch.testing.assert_close(images.load(i)[1], torch.full(SIZE, 51 * i / 255))  # the stored values
+    torch.testing.assert_close(images.select([2]).load(0)[1], torch.full(SIZE, 102 / 255))
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(nerf / "masks/0.png")
+    with pytest.raises(ValueError, match=r"masks/0.png must have the size of its image, 32 x 24; got 4 x 3"):
+        images.load(0)
+    (nerf / "masks/1.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"do not exist, the first is .*masks/1.png"):
+        load_dataset(nerf)
 
 
 def test_frames_of_the_test_file_are_held_out(nerf):
@@ -304,7 +326,7 @@ def test_broken_transforms_are_said(nerf, text, message):
     [
         ({"transform_matrix": [[1, 2], [3, 4]]}, "transform_matrix must be 4 x 4 numbers"),
         ({"transform_matrix": "identity"}, "transform_matrix must be 4 x 4 numbers"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "camera_model must be"),
+        ({"camera_model": "FISHEYE624"}, "camera_model must be one of .*; got 'FISHEYE624'"),
         ({"k4": 0.1}, "k4 is no coefficient"),
         ({"camera_angle_x": None, "fl_x": "wide"}, "frame 0: fl_x must be a number; got 'wide'"),
     ],

@@ -1,0 +1,150 @@
+"""Image sets: photographs with a camera each, loaded when they are asked for."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..cameras.base import Camera, stack_cameras
+from .images import load_image
+from .masks import alpha_mask, load_mask
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Views of one object. Nothing is decoded before `load`, and nothing is kept.
+
+    Attributes:
+        names: of the views, unique: the image files' paths below the folder of the set.
+        paths: of the image files.
+        cameras: one for each view, not batched; images are brought to their sizes on loading.
+        held_out: whether a view is kept for testing.
+        segment: image as loaded [H, W, 3 or 4] -> mask [H, W] in [0, 1]; by default its alpha.
+        mask_paths: of mask files, one for each view, instead of `segment`; empty where the set has none.
+        bounds: [2, 3] lowest and highest corner of the object, where the set says so.
+        holes_are_shadows: whether holes in the masks may be dark places of the object, rather than see-through.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    cameras: tuple[Camera, ...]
+    held_out: tuple[bool, ...]
+    segment: Callable[[Tensor], Tensor] = alpha_mask
+    mask_paths: tuple[Path, ...] = ()
+    bounds: Tensor | None = None
+    holes_are_shadows: bool = False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each view."""
+        return [camera.size for camera in self.cameras]
+
+    @property
+    def train(self) -> "ImageSet":
+        """The views that are not held out."""
+        return self.select([i for i, held in enumerate(self.held_out) if not held])
+
+    @property
+    def test(self) -> "ImageSet":
+        """The views that are held out."""
+        return self.select([i for i, held in enumerate(self.held_out) if held])
+
+    def select(self, index: Sequence[int]) -> "ImageSet":
+        """The views at `index`, in that order."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in index),
+            paths=tuple(self.paths[i] for i in index),
+            cameras=tuple(self.cameras[i] for i in index),
+            held_out=tuple(self.held_out[i] for i in index),
+            mask_paths=tuple(self.mask_paths[i] for i in index) if self.mask_paths else (),
+        )
+
+    def resized(self, scale: float) -> "ImageSet":
+        """The same views with images `scale` times as large: for coarse to fine, and quick looks."""
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be positive and finite; got {scale}")
+        sizes = [(max(1, round(h * scale)), max(1, round(w * scale))) for h, w in self.sizes]
+        return replace(self, cameras=tuple(c.resize(s) for c, s in zip(self.cameras, sizes, strict=True)))
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image [H, W, 3] and mask [H, W] of one view: float32, linear colour, the camera's size.
+
+        Where the file has alpha, colour is multiplied by it (the object before black). Masks are made at the size of
+        the file, then averaged with the image, so that those of smaller images are coverages.
+        """
+        image = load_image(self.paths[index])
+        mask = self._mask(index, image)
+        color = image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
+        both = area_average(torch.cat([color, mask[..., None].to(color)], dim=-1), self.cameras[index].size)
+        return both[..., :3], both[..., 3]
+
+    def _mask(self, index: int, image: Tensor) -> Tensor:
+        if not self.mask_paths:
+            return self.segment(image)
+        mask = load_mask(self.mask_paths[index])
+        if mask.shape != image.shape[:2]:
+            (height, width), (rows, columns) = mask.shape, image.shape[:2]
+            raise ValueError(
+                f"{self.mask_paths[index]} must have the size of its image, {columns} x {rows}; got {width} x {height}"
+            )
+        return mask
+
+    def load_all(self) -> tuple[Tensor, Tensor, Camera]:
+        """Images [N, H, W, 3], masks [N, H, W] and the cameras as one batch; the views must have one size."""
+        images, masks = zip(*(self.load(i) for i in range(len(self))), strict=True)
+        return torch.stack(images), torch.stack(masks), stack_cameras(self.cameras)
+
+
+def area_average(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """`image` [H, W, C] at another `size` (height, width): each new pixel is the mean over the area that it covers.
+
+    >>> area_average(torch.tensor([[[0.0], [3.0], [6.0]]]), (1, 2))
+    tensor([[[1.],
+             [5.]]])
+    """
+    if tuple(image.shape[:2]) == tuple(size):
+        return image
+    rows, columns = (_overlaps(image.shape[k], size[k]).to(image) for k in (0, 1))
+    return torch.einsum("yh,hwc,xw->yxc", rows, image, columns)
+
+
+def image_headers(source: Path, paths: Sequence[Path]) -> list[tuple[tuple[int, int], tuple[str, ...]]]:
+    """Size (height, width) and bands of each image that `source` names, from the first bytes of its file."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} images that {source} speaks of do not exist, the first is {missing[0]}"
+        )
+    headers = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                headers.append(((image.height, image.width), image.getbands()))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from None
+    return headers
+
+
+def check_names(source: Path, names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError(f"{source} speaks of no images")
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ValueError(f"{source} speaks more than once of {', '.join(twice)}")
+
+
+def _overlaps(old: int, new: int) -> Tensor:
+    """[new, old] the share that each old pixel has in each new one; rows sum to one."""
+    old_edges = torch.arange(old + 1, dtype=torch.float64)
+    new_edges = torch.arange(new + 1, dtype=torch.float64) * (old / new)
+    start = torch.maximum(old_edges[:-1], new_edges[:-1, None])
+    end = torch.minimum(old_edges[1:], new_edges[1:, None])
+    return (end - start).clamp(min=0) * (new / old)
