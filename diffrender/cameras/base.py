@@ -68,6 +68,9 @@ class Camera(abc.ABC):
     is_central: ClassVar[bool] = True  # all rays of one camera start at one point
     # Names of the parameters with a trailing dimension; None: those that the constructor gets as tuples or lists.
     vector_parameters: ClassVar[frozenset[str] | None] = None
+    # Parameters are repeated for every point where that makes the sums of their gradients reproducible; a subclass that
+    # needs some once per camera sets this to False and calls `spread` itself.
+    spreads_parameters: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -357,7 +360,8 @@ class Camera(abc.ABC):
         for name in self._names:
             value = getattr(self, name)
             trailing = value.ndim - dims
-            handed[name] = spread(value.unsqueeze(dims) if dims else value, points, trailing)
+            value = value.unsqueeze(dims) if dims else value
+            handed[name] = spread(value, points, trailing) if self.spreads_parameters else value
         return camera._with(handed)
 
     def _per_point(self, vector: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The fisheye camera of Kannala and Brandt, as in OpenCV's fisheye module."""
+"""Cameras whose image radius is a function of the angle to the axis: fisheye lenses."""
 
 import math
 from collections.abc import Sequence
@@ -7,27 +7,29 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffrender.cameras.base import Parameter
-from diffrender.cameras.intrinsics import IntrinsicsCamera
-from diffrender.cameras.inverse import recorded_step
-from diffrender.cameras.radial import first_positive_root, invert_monotone, polynomial
+from diffrender.cameras.distortion import Distortion
+from diffrender.cameras.intrinsics import check_each
+from diffrender.cameras.lens_camera import LensCamera
+from diffrender.cameras.lenses import Angular
+from diffrender.cameras.parameters import Parameter
 
 
-class FisheyeCamera(IntrinsicsCamera):
+class FisheyeCamera(LensCamera):
     """The image radius is a polynomial of the angle theta to the axis: theta (1 + k1 theta^2 + ... + k4 theta^8).
 
     With k = 0 this is the equidistant fisheye. Depth is the distance from the centre, since the field of view may pass
     90 degrees; valid up to the angle where the polynomial stops growing, at most pi (excluded). Kannala & Brandt 2006,
     "A generic camera model and calibration method"; OpenCV's own formula is wrong beyond 90 degrees, this one is not.
+    COLMAP's SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE and OPENCV_FISHEYE are this with 1, 2 and 4 terms.
 
     Args:
         fx, fy: [*batch] pixels per radian on the axis.
         cx, cy: [*batch] principal point in pixels; OpenCV's plus one half.
-        k: (k1, k2, k3, k4), numbers or tensors [*batch], or one tensor [*batch, 4].
+        k: up to 4 terms (k1, ..., k4), numbers or tensors [*batch], or one tensor [*batch, K].
         size: (height, width).
         R, t: [*batch, 3, 3] and [*batch, 3], world to camera.
 
-    >>> camera = FisheyeCamera(100.0, 100.0, 200.0, 200.0, k=(0.0, 0.0, 0.0, 0.0), size=(400, 400))
+    >>> camera = FisheyeCamera(100.0, 100.0, 200.0, 200.0, size=(400, 400))
     >>> camera.project(torch.tensor([[1.0, 0.0, 0.0]]))  # 90 degrees to the right: 100 pi / 2 pixels
     (tensor([[357.0797, 200.0000]]), tensor([1.]))
     """
@@ -47,63 +49,110 @@ class FisheyeCamera(IntrinsicsCamera):
         R: Tensor | Sequence[Any] | None = None,
         t: Parameter | None = None,
     ) -> None:
-        super().__init__(size=size, R=R, t=t, fx=fx, fy=fy, cx=cx, cy=cy, k=k)
+        terms = torch.zeros(0) if isinstance(k, (tuple, list)) and not k else k
+        super().__init__(size=size, R=R, t=t, fx=fx, fy=fy, cx=cx, cy=cy, k=terms)
 
     def check_parameters(self) -> None:
-        if self.k.shape[-1] != 4:
-            raise ValueError(f"k must hold 4 coefficients (k1, k2, k3, k4); got {self.k.shape[-1]}: pad with zeros")
+        super().check_parameters()
+        if self.k.shape[-1] > 4:
+            raise ValueError(f"k must hold at most 4 coefficients (k1, k2, k3, k4); got {self.k.shape[-1]}")
 
-    def to_pixels(self, points: Tensor) -> Tensor:
-        x, y, z = points[..., 0], points[..., 1], points[..., 2]
-        on_axis = _on_axis(points)
-        r = torch.sqrt(torch.where(on_axis, 1.0, x * x + y * y))
-        radius, _ = self._radius(torch.atan2(r, z))
-        # On the axis radius / r is 1 / z, to within the rounding that `_on_axis` asks for.
-        scale = torch.where(on_axis, 1 / z.abs().clamp(min=1e-12), radius / r)
-        return self.plane_to_pixels(scale * x, scale * y)
+    def lens(self) -> Angular:
+        return Angular()
 
-    def from_pixels(self, xy: Tensor) -> Tensor:
-        u, v = self.pixels_to_plane(xy)
-        target = torch.sqrt((u * u + v * v).detach())
-        with torch.no_grad():
-            largest = self._largest_angle()
-            seen = target <= self._radius(largest)[0]  # False for NaN
-            start = invert_monotone(self._radius, torch.where(seen, target, 0.0), largest)
-        # Off the axis, and not where the inverse is NaN anyway: there the square root has a gradient.
-        general = seen & (target > torch.finfo(xy.dtype).eps ** 0.5)
-        rho = torch.sqrt(torch.where(general, u * u + v * v, 1.0))
-        with torch.no_grad():
-            _, slope = self._radius(start)
-
-        def missing(step: Tensor | None) -> Tensor:
-            radius, _ = self._radius(start if step is None else start + step)
-            return torch.where(general, rho - radius, 0.0)
-
-        theta = start + recorded_step(missing, lambda missing: missing / slope)
-        scale = torch.where(general, torch.sin(theta) / rho, 1.0)
-        axis = torch.where(general, torch.cos(theta), 1.0)
-        directions = torch.stack((scale * u, scale * v, axis), dim=-1)
-        return torch.where(seen[..., None], directions, math.nan)
-
-    def in_domain(self, points: Tensor) -> Tensor:
-        theta = torch.atan2(torch.linalg.vector_norm(points[..., :2], dim=-1), points[..., 2])
-        return (theta < self._largest_angle()) & ~(_on_axis(points) & (points[..., 2] <= 0))
-
-    def _radius(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """The polynomial and its derivative."""
-        s = theta * theta
-        k = [self.k[..., i] for i in range(4)]
-        value = polynomial(s, (1.0, *k))
-        slope = polynomial(s, (1.0, *((2 * i + 3) * k[i] for i in range(4))))
-        return theta * value, slope
-
-    def _largest_angle(self) -> Tensor:
-        """Up to where the polynomial grows, [*batch, 1], at most pi."""
-        k = self.k.detach()
-        return first_positive_root(k * k.new_tensor([3.0, 5.0, 7.0, 9.0])).sqrt().clamp(max=math.pi)
+    def distortion(self) -> Distortion:
+        return Distortion(self.k.unbind(-1))
 
 
-def _on_axis(points: Tensor) -> Tensor:
-    """So close to the axis (or the apex) that tan(theta) = theta to rounding."""
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    return x * x + y * y <= torch.finfo(points.dtype).eps * z * z
+class ThinPrismFisheyeCamera(LensCamera):
+    """COLMAP's THIN_PRISM_FISHEYE: the equidistant fisheye with radial, tangential and thin-prism terms of its plane.
+
+    Depth is the distance from the centre; valid where the distortion has not folded back.
+
+    Args:
+        fx, fy: [*batch] pixels per radian on the axis.
+        cx, cy: [*batch] principal point in pixels, the same as COLMAP's.
+        dist: in COLMAP's order, (k1, k2, p1, p2, k3, k4, sx1, sy1): numbers or tensors [*batch], or one tensor
+            [*batch, 8].
+        size: (height, width).
+        R, t: [*batch, 3, 3] and [*batch, 3], world to camera.
+
+    >>> camera = ThinPrismFisheyeCamera(10.0, 10.0, 8.0, 8.0, (0, 0, 0, 0, 0, 0, 0.1, 0), size=(16, 16))
+    >>> camera.project(torch.tensor([[0.0, 1.0, 1.0]]))[0]  # x moves by 10 * 0.1 theta^2
+    tensor([[ 8.6168, 15.8540]])
+    """
+
+    vector_parameters: ClassVar[frozenset[str] | None] = frozenset({"dist"})
+    dist: Tensor
+
+    def __init__(
+        self,
+        fx: float | Tensor,
+        fy: float | Tensor,
+        cx: float | Tensor,
+        cy: float | Tensor,
+        dist: Parameter = (0.0,) * 8,
+        *,
+        size: tuple[int, int],
+        R: Tensor | Sequence[Any] | None = None,
+        t: Parameter | None = None,
+    ) -> None:
+        super().__init__(size=size, R=R, t=t, fx=fx, fy=fy, cx=cx, cy=cy, dist=dist)
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        if self.dist.shape[-1] != 8:
+            raise ValueError(
+                f"dist must hold the 8 coefficients (k1, k2, p1, p2, k3, k4, sx1, sy1); got {self.dist.shape[-1]}"
+            )
+
+    def lens(self) -> Angular:
+        return Angular()
+
+    def distortion(self) -> Distortion:
+        k1, k2, p1, p2, k3, k4, sx1, sy1 = self.dist.unbind(-1)
+        none = torch.zeros_like(sx1)
+        return Distortion((k1, k2, k3, k4), (), (p1, p2), (sx1, none, sy1, none))
+
+
+class FOVCamera(LensCamera):
+    """The image radius is atan(2 tan(omega / 2) tan(theta)) / omega, theta the angle to the axis: COLMAP's FOV.
+
+    Devernay & Faugeras 2001, "Straight lines have to be straight". The arc tangent goes on beyond theta = 90 degrees
+    (COLMAP stops there), so that depth is the distance from the centre, and all but straight behind is valid;
+    omega = 0 is the pinhole, which sees z > 0.
+
+    Args:
+        fx, fy: [*batch] focal lengths in pixels.
+        cx, cy: [*batch] principal point in pixels.
+        omega: [*batch] in radians, from 0 to pi (excluded): the field of view of the ideal lens.
+        size: (height, width).
+        R, t: [*batch, 3, 3] and [*batch, 3], world to camera.
+
+    >>> camera = FOVCamera(10.0, 10.0, 8.0, 8.0, omega=1.0, size=(16, 16))
+    >>> camera.project(torch.tensor([[1.0, 0.0, 0.0]]))[0]  # 10 * (pi / 2) / omega
+    tensor([[23.7080,  8.0000]])
+    """
+
+    omega: Tensor
+
+    def __init__(
+        self,
+        fx: float | Tensor,
+        fy: float | Tensor,
+        cx: float | Tensor,
+        cy: float | Tensor,
+        omega: float | Tensor,
+        *,
+        size: tuple[int, int],
+        R: Tensor | Sequence[Any] | None = None,
+        t: Parameter | None = None,
+    ) -> None:
+        super().__init__(size=size, R=R, t=t, fx=fx, fy=fy, cx=cx, cy=cy, omega=omega)
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        check_each(self, "omega", lambda w: (w >= 0) & (w < math.pi), "an angle from 0 to pi (excluded)")
+
+    def lens(self) -> Angular:
+        return Angular(self.omega)

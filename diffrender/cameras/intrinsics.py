@@ -1,6 +1,7 @@
 """Cameras that end in focal lengths and a principal point, so that crop and resize fold into these."""
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,10 @@ class IntrinsicsCamera(Camera):
     cx: Tensor
     cy: Tensor
 
+    def check_parameters(self) -> None:
+        check_each(self, "fx", lambda f: f != 0, "other than 0")
+        check_each(self, "fy", lambda f: f != 0, "other than 0")
+
     @property
     def intrinsics(self) -> Tensor:
         """[*batch, 3, 3] the matrix K with the principal point in these pixels (centres at half integers)."""
@@ -42,6 +47,14 @@ class IntrinsicsCamera(Camera):
         camera.fx, camera.cx = self.fx * scale[0], self.cx * scale[0] + offset[0]
         camera.fy, camera.cy = self.fy * scale[1], self.cy * scale[1] + offset[1]
         return camera
+
+
+def check_each(camera: Camera, name: str, holds: Callable[[Tensor], Tensor], wanted: str) -> None:
+    """Raise ValueError unless the parameter `name` is what it must be in all cameras of the batch."""
+    value = getattr(camera, name).detach()
+    wrong = ~holds(value)
+    if bool(wrong.any()):
+        raise ValueError(f"{name} must be {wanted}; got {float(value[wrong][0]):.6g}")
 
 
 def positive_depth(points: Tensor, steepest: float = 1e6) -> Tensor:

@@ -63,7 +63,7 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         lambda step: target - lens.to_pixels(state if step is None else direction(step)),
         lambda missing: solve2(jacobian, missing),
     )
-    return fill(direction(step), found, xy)
+    return fill(direction(step), found, xy.shape[:-1])
 
 
 def recorded_step(missing: Callable[[Tensor | None], Tensor], solve: Callable[[Tensor], Tensor]) -> Tensor:
@@ -85,13 +85,13 @@ def recorded_step(missing: Callable[[Tensor | None], Tensor], solve: Callable[[T
     return step + solve(left - left.detach())
 
 
-def fill(solved: Tensor, found: Tensor, xy: Tensor) -> Tensor:
-    """Put solutions [K, 3] of the pixels `found` among all pixels [..., 2]: [..., 3], NaN elsewhere."""
-    shape = (*xy.shape[:-1], 3)
-    if len(found) == xy[..., 0].numel():
-        return solved.reshape(shape)
-    out = torch.full((xy[..., 0].numel(), 3), math.nan, dtype=solved.dtype, device=solved.device)
-    return out.index_copy(0, found, solved).reshape(shape)
+def fill(solved: Tensor, found: Tensor, shape: torch.Size) -> Tensor:
+    """Put solutions [K, D] of the pixels `found` among all pixels of `shape`: [*shape, D], NaN elsewhere."""
+    size = solved.shape[-1]
+    if len(found) == shape.numel():
+        return solved.reshape(*shape, size)
+    out = torch.full((shape.numel(), size), math.nan, dtype=solved.dtype, device=solved.device)
+    return out.index_copy(0, found, solved).reshape(*shape, size)
 
 
 def newton(attempt: Attempt, move: Move, state: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:

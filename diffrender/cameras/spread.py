@@ -20,7 +20,11 @@ def spread(parameter: Tensor, points: torch.Size, trailing: int) -> Tensor:
     """
     batch = parameter.shape[: parameter.ndim - trailing]
     alike = not batch or (len(points) == len(batch) and points[:-1] == batch[:-1])
-    if not (alike and parameter.requires_grad and torch.is_grad_enabled()) or points.numel() < PART:
+    if (
+        not (alike and parameter.requires_grad and torch.is_grad_enabled())
+        or points.numel() < PART
+        or not parameter.numel()
+    ):
         return parameter
     return _Spread.apply(parameter, (*points, *parameter.shape[parameter.ndim - trailing :]), trailing)
 

@@ -171,8 +171,8 @@ def test_valid_points_of_a_distorted_camera_come_back(count: int) -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"dist must hold \(4, 5, 8, 12, 14\) coefficients.*got 6"):
         OpenCVCamera(1.0, 1.0, 0.0, 0.0, (0.0,) * 6, size=SIZE)
-    with pytest.raises(ValueError, match=r"k must hold 4 coefficients.*got 3"):
-        FisheyeCamera(1.0, 1.0, 0.0, 0.0, (0.0,) * 3, size=SIZE)
+    with pytest.raises(ValueError, match=r"k must hold at most 4 coefficients.*got 5"):
+        FisheyeCamera(1.0, 1.0, 0.0, 0.0, (0.0,) * 5, size=SIZE)
     skewed = K.copy()
     skewed[0, 1] = 1.0
     with pytest.raises(ValueError, match="without skew"):

@@ -1,0 +1,103 @@
+"""What central cameras with a radial lens, a distortion of the plane, focal lengths and a principal point share."""
+
+import abc
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from diffrender.cameras.distortion import Distortion
+from diffrender.cameras.intrinsics import IntrinsicsCamera
+from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
+from diffrender.cameras.lenses import Lens
+from diffrender.cameras.spread import spread
+
+
+class LensCamera(IntrinsicsCamera):
+    """Abstract: pixels are fx, fy, cx, cy of a distorted plane, and the plane is the image of a lens.
+
+    A model says which lens and which distortion; projection, inverse and domain are written here once. Where there is
+    a distortion its inverse starts at that of the radial part and goes on by Newton's method with the analytic
+    Jacobian; first and second derivatives by the implicit function theorem.
+    """
+
+    spreads_parameters: ClassVar[bool] = False  # folds are found once per camera, not once per point
+
+    @abc.abstractmethod
+    def lens(self) -> Lens:
+        """The lens, made of this camera's parameters."""
+
+    def distortion(self) -> Distortion:
+        """The distortion, made of this camera's parameters; none if left out."""
+        return Distortion()
+
+    def to_pixels(self, points: Tensor) -> Tensor:
+        camera = self._spread_over(points.shape[:-1])
+        x, y, z = points.unbind(-1)
+        h = camera.lens().scale(x, y, z)
+        u, v = h * x, h * y
+        distortion = camera.distortion()
+        if distortion:
+            u, v = distortion.to_sensor(*distortion.distort(u, v))
+        return camera.plane_to_pixels(u, v)
+
+    def from_pixels(self, xy: Tensor) -> Tensor:
+        camera = self._spread_over(xy.shape[:-1])
+        lens, limit, distortion = camera.lens(), self.lens().limit(), camera.distortion()
+        u, v = camera.pixels_to_plane(xy)
+        if distortion:
+            u, v = self._undistorted(*distortion.from_sensor(u, v)).unbind(-1)
+        # The outermost pixels have directions, but the roots there have no gradient.
+        seen = (u * u + v * v).detach() < limit  # False for NaN
+        direction = torch.stack(lens.direction(torch.where(seen, u, 0.0), torch.where(seen, v, 0.0)), dim=-1)
+        return torch.where(seen[..., None], direction, math.nan)
+
+    def in_domain(self, points: Tensor) -> Tensor:
+        x, y, z = points.unbind(-1)
+        lens, distortion = self.lens(), self.distortion()
+        seen = lens.sees(x, y, z)
+        if not distortion:
+            return seen
+        h = lens.scale(x, y, z)
+        u, v = h * x, h * y
+        _, growing = distortion.jacobian(u, v)
+        return seen & growing & (u * u + v * v < distortion.fold()) & distortion.tilted_ahead(*distortion.distort(u, v))
+
+    def _spread_over(self, points: torch.Size) -> Self:
+        """A handed-over camera with its parameters repeated for many `points`, where that matters to gradients."""
+        values = {name: getattr(self, name) for name in self._names}
+        return self._with({name: spread(value, points, self._trailing(name)) for name, value in values.items()})
+
+    def _undistorted(self, x: Tensor, y: Tensor) -> Tensor:
+        """Plane coordinates [..., 2] without distortion; NaN where there are none."""
+        flat = torch.stack((x, y), dim=-1).reshape(-1, 2)
+        target = flat.detach()
+        cameras = PointCameras(self, x.shape)
+        with torch.no_grad():
+            # Rounding of plane coordinates, which are about 1; 64 times that is what a solution may leave.
+            tolerance = 8 * torch.finfo(x.dtype).eps * target.abs().amax(-1).clamp(min=1.0)
+
+            def attempt(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+                distortion, (u, v) = cameras.at(index).distortion(), state.unbind(-1)
+                missing = target.index_select(0, index) - torch.stack(distortion.distort(u, v), dim=-1)
+                jacobian, growing = distortion.jacobian(u, v)
+                return torch.where(growing, length(missing), math.inf), newton_step(jacobian, missing)
+
+            fold = torch.as_tensor(self.distortion().fold(), dtype=x.dtype, device=x.device)
+            limit = torch.minimum(fold, torch.as_tensor(self.lens().limit(), dtype=x.dtype, device=x.device))
+            start = self.distortion().undistort_radially(x.detach(), y.detach(), limit)
+            state, residual = newton(attempt, torch.add, torch.stack(start, dim=-1).reshape(-1, 2), tolerance)
+            inside = (state * state).sum(-1) <= fold.expand(x.shape).reshape(-1)
+            found = ((residual <= 64 * tolerance) & inside).nonzero()[:, 0]
+            state = state.index_select(0, found)
+            jacobian, _ = cameras.at(found).distortion().jacobian(state[:, 0], state[:, 1])
+        distortion, wanted = cameras.at(found, detach=False).distortion(), flat.index_select(0, found)
+
+        def missing(step: Tensor | None) -> Tensor:
+            at = state if step is None else state + step
+            return wanted - torch.stack(distortion.distort(at[:, 0], at[:, 1]), dim=-1)
+
+        uv = state + recorded_step(missing, lambda missing: solve2(jacobian, missing))
+        return fill(uv, found, x.shape)
