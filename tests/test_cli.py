@@ -27,7 +27,13 @@ from diffrender.fit import FitResult, FitSettings
 
 RED = torch.tensor([1.0, 0.0, 0.0])
 SMALL = ["--size", "96x64"]
-HELP_TEXTS = (parser._EPILOG, parser._RENDER_EPILOG, parser._FIT_EPILOG, parser._INFO_EPILOG)
+HELP_TEXTS = (
+    parser._EPILOG,
+    parser._RENDER_EPILOG,
+    parser._FIT_EPILOG,
+    parser._CALIBRATE_EPILOG,
+    parser._INFO_EPILOG,
+)
 
 
 @pytest.fixture
@@ -685,7 +691,7 @@ def test_help_teaches_by_examples(arguments: list[str], capsys: pytest.CaptureFi
 @pytest.mark.parametrize("line", [x for text in HELP_TEXTS for x in text.splitlines() if x.startswith("  diffrender ")])
 def test_examples_in_the_help_are_valid(line: str) -> None:
     command = line.split("   ")[0]
-    assert parser.make_parser().parse_args(shlex.split(command)[1:]).command in ("render", "fit", "info")
+    assert parser.make_parser().parse_args(shlex.split(command)[1:]).command in ("render", "fit", "calibrate", "info")
 
 
 def test_camera_file_in_the_help_is_valid(ball: str, tmp_path: Path) -> None:

@@ -228,6 +228,11 @@ class Camera(abc.ABC):
         return self.R.shape[:-2]
 
     @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The model's own parameters, in the order of the constructor; `R` and `t` are not among them."""
+        return self._names
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.R.dtype
 

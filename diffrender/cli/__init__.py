@@ -1,4 +1,4 @@
-"""The command line: `diffrender render`, `diffrender fit`, `diffrender info`.
+"""The command line: `diffrender render`, `diffrender fit`, `diffrender calibrate`, `diffrender info`.
 
 Each command is a module with a function `run(options)`, imported only when it is called for, so that `--help` and
 mistyped options do not wait for torch. What a user can get wrong ends in one line on stderr and exit status 2.
@@ -34,7 +34,7 @@ def _run(arguments: list[str]) -> int:
         with _warnings_in_one_line():
             options = make_parser().parse_args(arguments)
             if options.command is None:
-                raise UsageError("name a command: render, fit or info (see diffrender --help)")
+                raise UsageError("name a command: render, fit, calibrate or info (see diffrender --help)")
             options.arguments = arguments
             importlib.import_module(f".{options.command}", __name__).run(options)
     except SystemExit as stop:  # --help and --version

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+MODELS = ("pinhole", "opencv", "rational", "fisheye", "thin_prism_fisheye", "unified", "double_sphere", "eucm")
 CAMERAS = ("pinhole", "fisheye", "orthographic", "opencv")
 COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "gray": (0.5, 0.5, 0.5)}
 LARGEST_SIDE = 16384  # pixels: more is a slip of the finger, and takes GB for the image alone
@@ -21,6 +22,7 @@ examples:
   diffrender render cow.glb -o cow.png                      a picture of the whole model
   diffrender render cow.glb --turntable cow.gif             turn it around
   diffrender fit dinoSparseRing -o dino                     photographs in, a mesh out
+  diffrender calibrate photos/*.jpg --board 9x6 -o lens     a chessboard in, a camera out
   diffrender info cow.glb                                   what is in a file
 
 `diffrender COMMAND --help` explains a command, with more examples.
@@ -65,6 +67,28 @@ examples:
   diffrender fit chair -o quick --steps 100 --detail 50                     a quick look
   diffrender fit dinoSparseRing -o dino --resume                            go on after an interruption (Ctrl-C)"""
 
+_CALIBRATE_DESCRIPTION = """\
+Calibrate a camera: intrinsics, distortion, their uncertainties, and the pose of the board in every view, from
+photographs of a flat chessboard (which need OpenCV: pip install 'diffrender[calibrate]') or from a corner file.
+The board is told by its inner corners, where four squares meet: one less than squares along a side. Ten or more views,
+slanted and turned differently, with corners up to the borders of the image, make a good calibration.
+The folder OUT gets camera.json (for `diffrender render --camera`), transforms.json where it knows the model,
+metrics.json, corners.json (to calibrate again without photographs), residuals.png and undistorted.png."""
+
+_CALIBRATE_EPILOG = """\
+examples:
+  diffrender calibrate photos/*.jpg --board 9x6 --square 25 -o lens         lengths in the unit of --square
+  diffrender calibrate photos --board 9x6 --model fisheye -o lens           all images of a folder
+  diffrender calibrate lens/corners.json --model unified -o wide            another model, the same corners
+
+models, narrow to wide:
+  pinhole               straight lines stay straight
+  opencv, rational      OpenCV's distortion with 5 and 8 coefficients
+  fisheye               OpenCV's fisheye (Kannala-Brandt), 4 coefficients
+  thin_prism_fisheye    the same with tangential and thin-prism terms (COLMAP's)
+  unified               Mei's, OpenCV's omnidir: mirrors and lenses beyond 180 degrees, 4 coefficients
+  double_sphere, eucm   two parameters for lenses of about 180 degrees"""
+
 _INFO_DESCRIPTION = """\
 Say what is in a mesh file (.glb .gltf .obj .ply .stl): its size, whether it is watertight, its materials and
 textures; or in a set of images with cameras (see `diffrender fit --help`). Vertices at the same position count
@@ -102,6 +126,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_render(commands)
     _add_fit(commands)
+    _add_calibrate(commands)
     _add_info(commands)
     return parser
 
@@ -169,9 +194,6 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     views.add_argument(
         "--views", metavar="NAME", nargs="+", action="extend", default=[], help="fit only these (default: all)"
     )
-    views.add_argument(
-        "--on-bad-image", choices=("refuse", "skip"), default="refuse", help="what cannot be read (default: refuse)"
-    )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")
     how.add_argument("--detail", metavar="N", type=positive_int, help="cells along the longest side of the mesh")
@@ -180,6 +202,21 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     folder = parser.add_argument_group("if OUT holds a fit already").add_mutually_exclusive_group()
     folder.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
     folder.add_argument("--overwrite", action="store_true", help="start again and replace it")
+    _add_debug(parser)
+
+
+def _add_calibrate(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "calibrate", help="a camera from chessboards", description=_CALIBRATE_DESCRIPTION, epilog=_CALIBRATE_EPILOG
+    )
+    parser.add_argument(
+        "images", metavar="IMAGES", type=Path, nargs="+", help="photographs, folders of them, or one corner file"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--board", metavar="NxM", type=board, help="inner corners along its sides, as in 9x6")
+    parser.add_argument("--square", metavar="LENGTH", type=number, help="side of a square (default 1)")
+    parser.add_argument("--model", default="opencv", choices=MODELS, help="of the camera (default opencv)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier calibration in OUT")
     _add_debug(parser)
 
 
@@ -258,6 +295,18 @@ def size(text: str) -> tuple[int, int]:
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise argparse.ArgumentTypeError(f"must have sides from 1 to {LARGEST_SIDE} pixels; got {text!r}")
     return height, width
+
+
+def board(text: str) -> tuple[int, int]:
+    """`NxM` to (columns, rows).
+
+    >>> board("9x6")
+    (9, 6)
+    """
+    found = re.fullmatch(r"([0-9]{1,3})[xX]([0-9]{1,3})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be NxM, inner corners along two sides, as in 9x6; got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def background(text: str) -> tuple[float, float, float] | None:

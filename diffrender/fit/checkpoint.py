@@ -1,6 +1,5 @@
 """Checkpoints: one file that a fit goes on from as if it had never stopped."""
 
-import io
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +11,14 @@ from ..io.files import atomic_path
 from ..io.image_set import ImageSet
 from .settings import FitSettings
 
-FORMAT = 2
+FORMAT = 1
 
 
 def save_checkpoint(path: Path, images: ImageSet, settings: FitSettings, state: dict[str, Any]) -> None:
     """Write the `state` of a trainer with what it belongs to; the old file stays until the new one is whole."""
     content = {"format": FORMAT, "settings": asdict(settings), "views": _described(images), "state": state}
-    whole = io.BytesIO()  # a full disk is an OSError from a file, and something else from torch
-    torch.save(content, whole)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(whole.getbuffer())
+        torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict[str, Any]:
