@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffrender.cameras import Camera, LinearRays, OrthographicCamera, PinholeCamera
+from diffrender.cameras import Camera, LinearRays, OrthographicCamera, PinholeCamera, RayCamera
 
 
 class Panorama(Camera):
@@ -78,41 +78,36 @@ class Pushbroom(Camera):
         )
 
 
-class HidesItsRays(Camera):
-    """Abstract: a camera that does not tell that its rays are affine, so that all stages take the general way."""
+class HiddenPinhole(PinholeCamera):
+    """A pinhole that does not tell that its rays are affine, so that all stages take the general way."""
 
     def linear_rays(self) -> LinearRays | None:
         return None
 
-    def _local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        xy = self._in_batch("xy", xy, 2)
-        seen = torch.isfinite(xy.detach()).all(-1)
-        rays = self._affine_rays()
-        assert rays is not None
-        origins, directions = rays.at(torch.where(seen[..., None], xy, 0.5))
-        return origins, directions, seen
 
-
-class HiddenPinhole(HidesItsRays, PinholeCamera):
-    """A pinhole that does not tell."""
-
-
-class HiddenOrthographic(HidesItsRays, OrthographicCamera):
+class HiddenOrthographic(OrthographicCamera):
     """An orthographic camera that does not tell."""
 
+    def linear_rays(self) -> LinearRays | None:
+        return None
 
-class WavyTelecentric(Camera):
+
+class WavyTelecentric(RayCamera):
     """Parallel rays behind wavy glass: no centre, and hardly an edge that stays straight.
 
-    x = X / step + W / 2 + waves sin(Y / step / 3), y = Y / step + H / 2.
+    x = X / step + W / 2 + waves sin(Y / step / 3), y = Y / step + H / 2: its author knows both ways.
     """
-
-    is_central: ClassVar[bool] = False
 
     def __init__(
         self, step: float | Tensor, waves: float | Tensor, *, size: tuple[int, int], R: Any = None, t: Any = None
     ) -> None:
         super().__init__(size=size, R=R, t=t, step=step, waves=waves)
+
+    def to_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        v = xy[..., 1] - self.height / 2
+        u = xy[..., 0] - self.width / 2 - self.waves * torch.sin(v / 3)
+        origins = torch.stack((self.step * u, self.step * v, torch.zeros_like(u)), dim=-1)
+        return origins, xy.new_tensor([0.0, 0.0, 1.0])
 
     def to_pixels(self, points: Tensor) -> Tensor:
         u, v = points[..., 0] / self.step, points[..., 1] / self.step
@@ -121,14 +116,92 @@ class WavyTelecentric(Camera):
     def in_domain(self, points: Tensor) -> Tensor:
         return points[..., 2] > 0
 
-    def depth_of(self, points: Tensor) -> Tensor:
-        return points[..., 2]
 
-    def _local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        xy = self._in_batch("xy", xy, 2)
-        seen = torch.isfinite(xy.detach()).all(-1)
-        lens, xy = self._handed_over(xy.shape[:-1]), torch.where(seen[..., None], xy, 0.5)
-        v = xy[..., 1] - self.height / 2
-        u = xy[..., 0] - self.width / 2 - lens.waves * torch.sin(v / 3)
-        origins = torch.stack((lens.step * u, lens.step * v, torch.zeros_like(u)), dim=-1)
-        return origins, torch.tensor([0.0, 0.0, 1.0]).to(origins).expand_as(origins), seen
+class RollingShutter(RayCamera):
+    """A distorted lens that moves while its rows are read: every row has a centre of its own.
+
+    Args:
+        f: focal length in pixels.
+        velocity: [*batch, 3] how far the centre moves from the first row to the last.
+        k: radial distortion of the rays, (x, y) (1 + k r^2).
+    """
+
+    def __init__(
+        self,
+        f: float | Tensor,
+        velocity: Any = (0.3, 0.0, 0.1),
+        k: float | Tensor = 0.1,
+        *,
+        size: tuple[int, int],
+        R: Any = None,
+        t: Any = None,
+    ) -> None:
+        super().__init__(size=size, R=R, t=t, f=f, velocity=velocity, k=k)
+
+    def to_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        time = (xy[..., 1] / self.height - 0.5)[..., None]
+        u, v = (xy[..., 0] - self.width / 2) / self.f, (xy[..., 1] - self.height / 2) / self.f
+        scale = 1 + self.k * (u * u + v * v)
+        return time * self.velocity, torch.stack((scale * u, scale * v, torch.ones_like(u)), dim=-1)
+
+
+class WaterPort(RayCamera):
+    """A pinhole in air that looks into water through a flat window: rays bend there, and start there.
+
+    Args:
+        f: focal length in pixels.
+        distance: of the window from the pinhole.
+        index: of refraction of water.
+    """
+
+    def __init__(
+        self,
+        f: float | Tensor,
+        distance: float | Tensor = 0.5,
+        index: float | Tensor = 1.33,
+        *,
+        size: tuple[int, int],
+        R: Any = None,
+        t: Any = None,
+    ) -> None:
+        super().__init__(size=size, R=R, t=t, f=f, distance=distance, index=index)
+
+    def to_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = (xy[..., 0] - self.width / 2) / self.f, (xy[..., 1] - self.height / 2) / self.f
+        onto = torch.stack((u, v, torch.ones_like(u)), dim=-1)
+        aside = onto[..., :2] / torch.linalg.vector_norm(onto, dim=-1, keepdim=True) / self.index[..., None]  # Snell
+        ahead = torch.sqrt(1 - (aside * aside).sum(-1, keepdim=True))
+        return self.distance[..., None] * onto, torch.cat((aside, ahead), dim=-1)
+
+
+class MirrorBall(RayCamera):
+    """A pinhole that looks at a mirroring ball, and sees in it what is behind itself: no ray beside the ball.
+
+    Args:
+        f: focal length in pixels.
+        radius: of the ball.
+        distance: of its middle from the pinhole.
+    """
+
+    def __init__(
+        self,
+        f: float | Tensor,
+        radius: float | Tensor = 0.5,
+        distance: float | Tensor = 2.0,
+        *,
+        size: tuple[int, int],
+        R: Any = None,
+        t: Any = None,
+    ) -> None:
+        super().__init__(size=size, R=R, t=t, f=f, radius=radius, distance=distance)
+
+    def to_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = (xy[..., 0] - self.width / 2) / self.f, (xy[..., 1] - self.height / 2) / self.f
+        d = torch.stack((u, v, torch.ones_like(u)), dim=-1)
+        d = d / torch.linalg.vector_norm(d, dim=-1, keepdim=True)
+        along = self.distance * d[..., 2]
+        reach = along - torch.sqrt(along * along - self.distance**2 + self.radius**2)  # NaN beside the ball
+        hit = reach[..., None] * d
+        middle = torch.stack((0 * self.distance, 0 * self.distance, self.distance), dim=-1)
+        normal = (hit - middle) / self.radius[..., None]
+        return hit, d - 2 * (d * normal).sum(-1, keepdim=True) * normal

@@ -11,6 +11,7 @@ from diffrender.cameras.orthographic import OrthographicCamera, WeakPerspectiveC
 from diffrender.cameras.panorama import CylindricalCamera, EquirectangularCamera
 from diffrender.cameras.pinhole import PinholeCamera
 from diffrender.cameras.poses import from_opengl_pose, look_at, orbit_poses, se3_exp, so3_exp, to_opengl_pose
+from diffrender.cameras.rays import RayCamera
 from diffrender.cameras.scaramuzza import ScaramuzzaCamera
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OpenCVCamera",
     "OrthographicCamera",
     "PinholeCamera",
+    "RayCamera",
     "ScaramuzzaCamera",
     "ThinPrismFisheyeCamera",
     "UnifiedCamera",

@@ -358,8 +358,7 @@ class Camera(abc.ABC):
 
         Its parameters broadcast against points [*batch, N, 3], and it was neither cropped nor resized.
         """
-        camera = copy.copy(self)
-        camera.size, camera._pixel_scale, camera._pixel_offset = self._own_size, (1.0, 1.0), (0.0, 0.0)
+        camera = self._unmapped()
         dims = len(self.batch_shape)
         handed = {}
         for name in self._names:
@@ -368,6 +367,12 @@ class Camera(abc.ABC):
             value = value.unsqueeze(dims) if dims else value
             handed[name] = spread(value, points, trailing) if self.spreads_parameters else value
         return camera._with(handed)
+
+    def _unmapped(self) -> Self:
+        """A copy as it was before crop and resize."""
+        camera = copy.copy(self)
+        camera.size, camera._pixel_scale, camera._pixel_offset = self._own_size, (1.0, 1.0), (0.0, 0.0)
+        return camera
 
     def _per_point(self, vector: Tensor) -> Tensor:
         """[*batch, 3] -> the shape that broadcasts against points."""
@@ -414,8 +419,10 @@ class Camera(abc.ABC):
 
     def _affine_rays(self) -> LinearRays | None:
         """`affine_rays` in the pixels of the image, after crop and resize."""
-        rays = self.affine_rays()
-        return rays if rays is None or self._is_unmapped() else rays.mapped(self._pixel_scale, self._pixel_offset)
+        if self._is_unmapped():
+            return self.affine_rays()
+        rays = self._unmapped().affine_rays()
+        return None if rays is None else rays.mapped(self._pixel_scale, self._pixel_offset)
 
     def _world_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same in the world."""

@@ -41,7 +41,7 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         tolerance = 8 * torch.finfo(xy.dtype).eps * _pixel_scale(camera, flat.detach())
 
         def attempt(state: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-            tangents = _tangents(state)
+            tangents = tangents_of(state)
             value, jacobian = _value_and_differences(points.at(index), state, tangents)
             missing = flat.detach().index_select(0, index) - value
             admissible = orientation.index_select(0, index) * _det(jacobian) > 0
@@ -54,7 +54,7 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         state = state[found]
         lens = points.at(found)
         _, jacobian = _value_and_jacobian(lens, state)
-    lens, target, tangents = points.at(found, detach=False), flat.index_select(0, found), _tangents(state)
+    lens, target, tangents = points.at(found, detach=False), flat.index_select(0, found), tangents_of(state)
 
     def direction(step: Tensor) -> Tensor:
         return _move(state, _combine(step, tangents))
@@ -184,7 +184,7 @@ class PointCameras(Generic[CameraType]):
         return camera._with(chosen)
 
 
-def _tangents(directions: Tensor) -> Tensor:
+def tangents_of(directions: Tensor) -> Tensor:
     """Two tangents [..., 2, 3] with first x second = direction (Duff et al. 2017, JCGT 6(1))."""
     x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
     sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype)
@@ -209,7 +209,7 @@ def _value_and_jacobian(camera: "Camera", directions: Tensor) -> tuple[Tensor, T
     # Reverse mode: it takes whatever autograd takes, in-place writes too, and does not load torch's jvp decompositions.
     value, pull = torch.func.vjp(camera.to_pixels, directions)  # type: ignore[misc]
     rows = [pull(torch.eye(2, dtype=value.dtype, device=value.device)[i].expand_as(value))[0] for i in (0, 1)]
-    return value, torch.stack(rows, dim=-2) @ _tangents(directions).mT
+    return value, torch.stack(rows, dim=-2) @ tangents_of(directions).mT
 
 
 def _value_and_differences(camera: "Camera", directions: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +228,7 @@ def _pixel_scale(camera: "Camera", xy: Tensor) -> Tensor:
 def _starts(camera: "Camera", xy: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Per pixel: the sign of the projection's Jacobian, and the index of the direction to start from."""
     batch = broadcast_shapes((), *(_batch_of(camera, name) for name in camera._names))
-    value, jacobian = _value_and_differences(camera, directions.expand(*batch, -1, 3), _tangents(directions))
+    value, jacobian = _value_and_differences(camera, directions.expand(*batch, -1, 3), tangents_of(directions))
     sign = _det(jacobian).nan_to_num(nan=0.0).sign()
     usable = torch.isfinite(value).all(-1)
     # Which sign is right? What lies ahead decides: a pinhole written as x / z also shows, mirrored, what lies behind.

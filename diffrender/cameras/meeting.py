@@ -1,0 +1,138 @@
+"""The pixel whose ray meets a point: Newton's method on the pixel, safeguarded and differentiable."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from diffrender.cameras.inverse import PointCameras, length, newton, newton_step, recorded_step, solve2, tangents_of
+
+if TYPE_CHECKING:
+    from diffrender.cameras.rays import RayCamera
+
+# Where to start: pixels per axis, and how far beyond the image they go, in images. Points that the first grid misses
+# are few, or have no pixel: they get the finer and wider one.
+GRIDS = ((12, 0.0), (48, 1.0))
+CHUNK = 2**21  # points times starts looked at together: 16 MB in float64
+
+
+def meet(camera: "RayCamera", points: Tensor) -> Tensor:
+    """Solve for the pixels [*batch, N, 2] whose rays pass through camera-frame points [*batch, N, 3].
+
+    A pixel misses its point by the difference e of two unit vectors: from the ray's start towards the point, and along
+    the ray. It is zero only if the point lies on the ray, ahead of its start, and |e| grows with the angle up to
+    opposite directions. Newton's method works on the two components of e across the ray, and cuts steps back that do
+    not lower |e|. A point that no ray meets gets NaN and no gradient; of several pixels that see a point the one counts
+    that is nearest to the best start. Derivatives as in `inverse.invert`, to the points and all parameters.
+    """
+    flat = points.reshape(-1, 3)
+    lenses, scale = PointCameras(camera, points.shape[:-1]), float(max(camera.size))
+    with torch.no_grad():
+        state, found = _search(camera, lenses, points.detach(), scale)
+        state = state.index_select(0, found)
+        jacobian, tangents = _linearized(lenses.at(found), state, flat.detach().index_select(0, found), scale)
+    lens, target = lenses.at(found, detach=False), flat.index_select(0, found)
+
+    def missing(step: Tensor | None) -> Tensor:
+        at = state if step is None else state + step
+        return -_across(tangents, _miss(lens, at * scale, target)[0])
+
+    step = recorded_step(missing, lambda missing: solve2(jacobian, missing))
+    solved = (state + step) * scale
+    if len(found) == len(flat):
+        return solved.reshape(*points.shape[:-1], 2)
+    out = torch.full((len(flat), 2), math.nan, dtype=solved.dtype, device=solved.device)
+    return out.index_copy(0, found, solved).reshape(*points.shape[:-1], 2)
+
+
+def _search(
+    camera: "RayCamera", lenses: "PointCameras[RayCamera]", points: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Pixels [P, 2] in units of `scale`, and the indices of those that are solutions."""
+    flat = points.reshape(-1, 3)
+    eps = torch.finfo(flat.dtype).eps
+    step = math.sqrt(eps)  # the usual balance of rounding and curvature
+    offsets = flat.new_tensor([[[0.0, 0.0]], [[step, 0.0]], [[0.0, step]]])
+    state = torch.full_like(flat[:, :2], math.nan)
+    left = torch.arange(len(flat), device=flat.device)
+    for count, margin in GRIDS:
+        start, rounding = _starts(camera, points, left, count, margin)
+        # 8 epsilons of the numbers that a direction is the difference of.
+        tolerance = 8 * eps * rounding
+
+        def attempt(
+            pixel: Tensor, index: Tensor, left: Tensor = left, tolerance: Tensor = tolerance
+        ) -> tuple[Tensor, Tensor]:
+            index = left.index_select(0, index)
+            miss, along = _miss(lenses.at(index), (pixel + offsets) * scale, flat.index_select(0, index))
+            across = _across(tangents_of(along[0]), miss)
+            jacobian = ((across[1:] - across[0]) / step).movedim(0, -1)
+            return length(miss[0]), newton_step(jacobian, -across[0])
+
+        solved, residual = newton(attempt, torch.add, start / scale, tolerance)
+        state.index_copy_(0, left, solved)
+        # As in `invert`: some cameras round more than others.
+        good = residual <= 64 * tolerance
+        state.index_copy_(0, left, torch.where(good[:, None], solved, math.nan))
+        left = left[~good]
+        if not len(left):
+            break
+    return state, torch.isfinite(state).all(-1).nonzero()[:, 0]
+
+
+def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margin: float) -> tuple[Tensor, Tensor]:
+    """Where to start for the points `left` [K] of [*batch, N, 3]: the pixel [K, 2] of a grid whose ray aims best.
+
+    Also [K] how large, in distances to the point, the numbers are that its direction is computed from.
+    """
+    fraction = torch.linspace(-margin, 1 + margin, count, dtype=points.dtype, device=points.device)
+    grid = torch.cartesian_prod(fraction * camera.width, fraction * camera.height)
+    batch = camera.batch_shape
+    origins, directions = (rays.reshape(-1, len(grid), 3) for rays in camera.checked_rays(grid.expand(*batch, -1, 2)))
+    usable = torch.isfinite(origins + directions).all(-1)
+    origins, directions = (torch.where(usable[..., None], rays, 0.0) for rays in (origins, directions))
+    directions = torch.where(usable[..., None], _unit(directions), 0.0)  # the others aim at nothing
+    squares, heads = (origins * origins).sum(-1), (origins * directions).sum(-1)
+    flat, per_camera = points.reshape(-1, 3), max(points[..., 0].numel() // max(len(origins), 1), 1)
+    chosen, rounding = [], []
+    for part in left.split(max(CHUNK // len(grid), 1)):
+        lens, target = part // per_camera, flat.index_select(0, part)
+
+        def dots(vectors: Tensor, lens: Tensor = lens, target: Tensor = target) -> Tensor:
+            return target @ vectors[0].mT if len(vectors) == 1 else (target[:, None] * vectors[lens]).sum(-1)
+
+        length2 = (target * target).sum(-1)[:, None]
+        distance = (length2 - 2 * dots(origins) + squares[lens]).clamp(min=torch.finfo(points.dtype).tiny).sqrt()
+        cosine = torch.where(usable[lens], (dots(directions) - heads[lens]) / distance, -2.0)
+        best = cosine.argmax(-1)
+        chosen.append(grid.index_select(0, best))
+        rounding.append(1 + (length2[:, 0].sqrt() + squares[lens, best].sqrt()) / distance.gather(1, best[:, None])[:, 0])
+    return torch.cat(chosen), torch.cat(rounding)
+
+
+def _miss(lens: "RayCamera", xy: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors from the starts of rays [..., 2] towards `points` less those along the rays, and these [..., 3]."""
+    origins, directions = lens.checked_rays(xy)
+    along = _unit(directions)
+    return _unit(points - origins) - along, along
+
+
+def _linearized(lens: "RayCamera", state: Tensor, points: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The derivatives [P, 2, 2] of the miss across the rays by the pixel [P, 2], in units of `scale`; the tangents."""
+    tangents = tangents_of(_miss(lens, state * scale, points)[1])
+    # Reverse mode, as in `inverse`: it takes whatever autograd takes.
+    value, pull = torch.func.vjp(  # type: ignore[misc]
+        lambda at: _across(tangents, _miss(lens, at * scale, points)[0]), state
+    )
+    rows = [pull(torch.eye(2, dtype=value.dtype, device=value.device)[i].expand_as(value))[0] for i in (0, 1)]
+    return torch.stack(rows, dim=-2), tangents
+
+
+def _across(tangents: Tensor, vectors: Tensor) -> Tensor:
+    """The components [..., 2] of vectors [..., 3] along tangents [..., 2, 3]."""
+    return (tangents * vectors[..., None, :]).sum(-1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
