@@ -18,7 +18,8 @@ from torch import Tensor
 from .derivatives import differentiable_once
 from .intersections import intersections
 from .kernels import edge_sides, hidden_area, split_at_crossings, split_at_pixels
-from .scene import Scene
+from .scene import SAME_RAY, Scene
+from .turning import looks
 from .visibility import PixelRays, first_faces
 
 MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segments it is cut into
@@ -31,7 +32,6 @@ NOT_TWICE = (
     "the boundary term of render has one derivative only (the second is an integral over the ends of edges): "
     "differentiate fragments, sample and shaders instead, or take differences of the gradient"
 )
-SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,23 +190,32 @@ def _touching(dtype: torch.dtype) -> float:
     return max(TOUCHING * torch.finfo(dtype).eps, GRID)
 
 
-@torch.no_grad()
 def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     """Edges with faces on one side only, as seen from the camera, and edges whose two sides may differ in colour."""
-    topology = scene.mesh.topology
-    chosen, left, right = edge_sides(
-        scene.vertices, scene.faces, topology, scene.vertex_stride, scene.copies, _eyes(scene),
-        faceted=faceted, cull=cull_backfaces,
-    )  # fmt: skip
-    if scene.face_view is None:
-        view = chosen // max(topology.num_edges, 1)
-        edge = chosen - view * topology.num_edges
-        ends = topology.edges.index_select(0, edge) + (view * scene.vertex_stride).unsqueeze(-1)
-    else:
-        edge = chosen
-        ends = topology.edges.index_select(0, edge)
-        view = scene.face_view.index_select(0, torch.maximum(left, right))
-    return _Lines(scene.vertices, ends, view, edge, None, left, right)
+    topology, parts = scene.mesh.topology, None if scene.camera.is_central else looks(scene)
+    with torch.no_grad():
+        chosen, left, right = edge_sides(
+            scene.vertices, scene.faces, topology, scene.vertex_stride, scene.copies,
+            None if parts is None else (parts.item, parts.rays), faceted=faceted, cull=cull_backfaces,
+        )  # fmt: skip
+        item = chosen if parts is None else parts.item.index_select(0, chosen)
+        if scene.face_view is None:
+            view = item // max(topology.num_edges, 1)
+            edge = item - view * topology.num_edges
+            ends = topology.edges.index_select(0, edge) + (view * scene.vertex_stride).unsqueeze(-1)
+        else:
+            edge = item
+            ends = topology.edges.index_select(0, edge)
+            view = scene.face_view.index_select(0, torch.maximum(left, right))
+    points = scene.vertices
+    if parts is not None:
+        span = parts.span.index_select(0, chosen)
+        cut = (span[:, 1] - span[:, 0] < 1).nonzero().squeeze(-1)
+        start, end = points.index_select(0, ends[cut].reshape(-1)).reshape(-1, 2, 1, 3).unbind(1)
+        new = torch.lerp(start, end, span[cut].unsqueeze(-1))  # [K, 2, 3]
+        ends[cut] = len(points) + torch.arange(2 * len(cut), device=ends.device).reshape(-1, 2)
+        points = torch.cat([points, new.reshape(-1, 3)]) if len(cut) else points
+    return _Lines(points, ends, view, edge, None, left, right)
 
 
 def _with_curves(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
@@ -282,18 +291,6 @@ def _added(
         before = (lines.ends, lines.view, lines.edge, known, lines.left, lines.right)
         joined = [torch.cat([old, new.index_select(0, chosen)]) for old, new in zip(before, more, strict=True)]
     return _Lines(torch.cat([lines.points, points]), *joined)
-
-
-def _eyes(scene: Scene) -> Tensor | None:
-    """[copies * F, 3] points before the middles of all faces, on the rays that see them; None: the origin."""
-    if scene.camera.is_central:
-        return None
-    if scene.face_view is None:
-        middles = scene.vertices.reshape(scene.num_views, -1, 3)[:, scene.faces].mean(-2).reshape(-1, 3)
-        view = torch.arange(scene.num_views, device=scene.faces.device).repeat_interleave(len(scene.faces))
-    else:
-        middles, view = scene.vertices[scene.faces].mean(-2), scene.face_view
-    return middles - scene.rays_at(view, scene.project_at(view, middles)[0])[1].to(middles.dtype)
 
 
 def _segments(scene: Scene, lines: _Lines) -> _Segments:

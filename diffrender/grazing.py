@@ -21,7 +21,8 @@ from torch import Tensor
 
 from .kernels import scattered_slots
 from .kernels.clipping import clip_to_pixels, steep_faces
-from .scene import Scene
+from .scene import SAME_RAY, Scene
+from .turning import turning_faces
 from .visibility import first_faces
 
 MAX_COSINE = 0.5  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
@@ -30,7 +31,6 @@ MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, w
 SURFACE = 0.5  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
 SHARE_TICKS = 1 << 20  # of a look-up: shares are counted in whole numbers
 MAX_STRAY = 0.25  # pixels: how far a bent face may be from the triangle of its projected corners
-SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,8 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     """The parts of all pixels that are filled by narrow faces seen at a small angle to their plane.
 
     Faces of which some part is not where the straight triangle between the projected corners says (behind the camera,
-    across the border of a lens' domain or the seam of a panorama, strongly bent) are left to the centres of pixels.
+    across the border of a lens' domain or the seam of a panorama, strongly bent, seen from both sides) are left to the
+    centres of pixels.
 
     Args:
         scene: from `scene.pack`.
@@ -129,6 +130,9 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
         max_cosine=MAX_COSINE, max_width=MAX_WIDTH, cull=cull, copies=scene.copies, eyes=eyes,
     )  # fmt: skip
     view, face = _drawn(scene, item)
+    if eyes is not None and scene.linear_rays is None:  # the image of a face that turns is no triangle
+        kept = (~turning_faces(scene).reshape(-1)[item]).nonzero().squeeze(-1)
+        view, face, cosine = _picked(kept, view, face, cosine)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
     return _Faces(view, face, cosine, points, corner_depth.squeeze(-1), triangle.double())
 

@@ -16,6 +16,8 @@ from .kernels import project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
 
+SAME_RAY = 0.99  # cosine between the ray of a projected point and the point: less means outside of the lens' domain
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -85,6 +87,23 @@ class Scene:
         with torch.no_grad():  # a fan of rays from a line or a plane: only the camera knows
             xy, _ = self.project_at(self.view_of_vertices, vertices)
             return xy, torch.isfinite(xy).all(-1)
+
+    @cached_property
+    def vertex_rays(self) -> Tensor:
+        """[P, 3] unit directions of the rays that see the vertices, zero where none does; without gradient."""
+        vertices = self.vertices.detach()
+        if self.linear_rays is not None and not self.camera.is_central:
+            return self.linear_rays.direction.detach().to(vertices.dtype).index_select(0, self.view_of_vertices)
+        with torch.no_grad():
+            return self.rays_to(self.view_of_vertices, vertices)
+
+    def rays_to(self, view: Tensor, points: Tensor) -> Tensor:
+        """Unit directions [N, 3] of the rays that see camera-frame points [N, 3], each in its `view`; zero for none."""
+        xy, depth = self.project_at(view, points)
+        origins, directions = (rays.to(points.dtype) for rays in self.rays_at(view, xy))
+        directions = directions / torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
+        met = (torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY) & (depth > 0)
+        return torch.where(met.unsqueeze(-1), directions, 0.0)
 
     def place(self, points: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Points [K, P, 3] of the mesh that belong to `faces` [K, ...] in the frames of the cameras that see them.

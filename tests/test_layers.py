@@ -23,6 +23,7 @@ LAYERS = (
     ("fragments",),
     ("sampling",),
     ("shading",),
+    ("turning",),
     ("boundary", "grazing"),
     ("render",),
     ("losses", "regularizers", "optim", "least_squares", "hull"),

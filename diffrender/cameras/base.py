@@ -197,8 +197,9 @@ class Camera(abc.ABC):
     def valid(self, points: Tensor) -> Tensor:
         """Camera-frame points [..., 3] -> mask [...]: `project` and `rays` are inverse to each other there."""
         points = self._in_batch("points", points, 3)
-        camera = self._handed_over(points.shape[:-1])
-        return torch.isfinite(camera.to_pixels(points)).all(-1) & camera.in_domain(points)
+        with torch.no_grad():
+            shown = torch.isfinite(self._own_project(points)[0]).all(-1)
+            return shown & self._handed_over(points.shape[:-1]).in_domain(points)
 
     def world_to_camera(self, points: Tensor) -> Tensor:
         """World points [..., 3] -> the camera frame: `R x + t`."""

@@ -107,7 +107,9 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
         cosine = torch.where(usable[lens], (dots(directions) - heads[lens]) / distance, -2.0)
         best = cosine.argmax(-1)
         chosen.append(grid.index_select(0, best))
-        rounding.append(1 + (length2[:, 0].sqrt() + squares[lens, best].sqrt()) / distance.gather(1, best[:, None])[:, 0])
+        rounding.append(
+            1 + (length2[:, 0].sqrt() + squares[lens, best].sqrt()) / distance.gather(1, best[:, None])[:, 0]
+        )
     return torch.cat(chosen), torch.cat(rounding)
 
 

@@ -17,8 +17,8 @@ class RayCamera(Camera):
     **The author writes one method**, `to_rays`, and hands the parameters to the constructor by name, as for `Camera`
     (see there). `project` follows: the pixel whose ray meets the point is found by Newton's method
     (`diffrender.cameras.meeting`), with gradients to points, pose and all parameters, up to second derivatives, by the
-    implicit function theorem. Depth is the parameter along the ray: a unit of the author's direction is a unit of depth.
-    A point that no ray meets ahead of its start projects to NaN, with no gradient.
+    implicit function theorem. Depth is the parameter along the ray: a unit of direction, as the author wrote it, is a
+    unit of depth. A point that no ray meets ahead of its start projects to NaN, with no gradient.
 
     Optional: `to_pixels`, if there is a formula after all (NaN where no ray meets the point); `in_domain`, to exclude
     points that a ray does meet; and `is_central = True` for a lens with one centre, whose origins are all zero.
@@ -77,7 +77,7 @@ class RayCamera(Camera):
         return self._own_rays(self._unmap(self._in_batch("xy", xy, 2)))
 
     def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rays of pixels [*batch, N, 2], as they were before crop and resize, and which of them exist, like `_local_rays`.
+        """Like `_local_rays`, for pixels [*batch, N, 2] as they were before crop and resize.
 
         A pixel without a ray borrows that of another one: a NaN of the author's would spoil the gradients of all.
         """

@@ -19,7 +19,7 @@ def edge_sides(
     topology: Topology,
     vertex_stride: int,
     copies: int,
-    eyes: Tensor | None,
+    looks: tuple[Tensor, Tensor] | None,
     *,
     faceted: bool,
     cull: bool,
@@ -31,23 +31,27 @@ def edge_sides(
         faces: [F, 3] indices into one copy of the vertices.
         topology: edges of the mesh.
         vertex_stride, copies: how far the copies are apart in `vertices`, and how many there are.
-        eyes: [copies * F, 3] a point on the ray to the middle of each face, before the face, or None: the origin.
+        looks: parts of edges, [I] index `copy * E + edge` and [I, 3] direction in which each is seen; None: every edge
+            as seen from the origin.
         faceted: the shading jumps at every edge.
         cull: faces seen from behind do not exist.
 
     Returns:
-        [C] index `copy * E + edge`, and [C], [C] the faces on its left and right, -1 for none.
+        [C] index into the parts (`copy * E + edge` if there are none), and [C], [C] the faces on its left and right,
+        -1 for none.
     """
     kernel = load_kernel(make_edge_kernels, "edge_sides", vertices)
-    count = copies * topology.num_edges
+    count = copies * topology.num_edges if looks is None else len(looks[0])
+    item, rays = (topology.edge_start, vertices) if looks is None else looks
     left = torch.empty(count, dtype=torch.int32, device=vertices.device)
     right = torch.empty_like(left)
     inputs = [
         vectors(vertices),
         wp.from_torch(faces),
         vertex_stride,
-        vectors(vertices if eyes is None else eyes),
-        int(eyes is None),
+        wp.from_torch(item.contiguous()),
+        vectors(rays.contiguous()),
+        int(looks is None),
         wp.from_torch(topology.edges),
         wp.from_torch(topology.edge_start),
         wp.from_torch(topology.edge_halfedges),

@@ -41,23 +41,20 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         return wp.cross(vertices[offset + faces[face, 1]] - a, vertices[offset + faces[face, 2]] - a)
 
     @wp.func
-    def turning(normal: vec3, corner: vec3, eye: vec3):
-        """One sign per face, whichever edge asks: that keeps silhouettes closed loops."""
-        return wp.where(dot3(normal, corner - eye) >= real(0.0), 1, -1)
-
-    @wp.func
-    def eye_of(face: wp.int64, eyes: wp.array(dtype=vec3), central: int):
-        eye = vec3(real(0.0), real(0.0), real(0.0))
-        if central == 0:
-            eye = eyes[face]
-        return eye
+    def turning(normal: vec3, corner: vec3, ray: vec3, central: int):
+        """Which side of a face is seen: from the origin one for all its edges, which keeps silhouettes closed loops."""
+        towards = ray
+        if central != 0:
+            towards = corner
+        return wp.where(dot3(normal, towards) >= real(0.0), 1, -1)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def edge_sides(
         vertices: wp.array(dtype=vec3),
         faces: wp.array2d(dtype=wp.int64),
         vertex_stride: wp.int64,
-        eyes: wp.array(dtype=vec3),
+        items: wp.array(dtype=wp.int64),
+        rays: wp.array(dtype=vec3),
         central: int,
         edges: wp.array2d(dtype=wp.int64),
         edge_start: wp.array(dtype=wp.int64),
@@ -73,16 +70,23 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         """The face in front on each side of an edge, -1 for none; NO_CANDIDATE where the image cannot jump."""
         item = first + wp.tid()
         num_edges = edges.shape[0]
-        copy = item // num_edges
-        edge = item - copy * num_edges
+        whole = item
+        if central == 0:
+            whole = int(items[item])
+        copy = whole // num_edges
+        edge = whole - copy * num_edges
         offset = wp.int64(copy) * vertex_stride
-        eye_offset = wp.int64(copy) * wp.int64(faces.shape[0])
+        start = vertices[offset + edges[edge, 0]]
+        end = vertices[offset + edges[edge, 1]]
+        ray = start + end
+        if central == 0:
+            ray = rays[item]
         on_left = int(0)
         on_right = int(0)
         for place in range(int(edge_start[edge]), int(edge_start[edge + 1])):
             face = halfedges[place] // wp.int64(3)
             normal = face_normal(face, offset, vertices, faces)
-            sign = turning(normal, vertices[offset + faces[face, 0]], eye_of(eye_offset + face, eyes, central))
+            sign = turning(normal, vertices[offset + faces[face, 0]], ray, central)
             if cull == 0 or sign < 0:
                 if (sign > 0) == (forward[place] != wp.uint8(0)):
                     on_left += 1
@@ -99,8 +103,6 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         # Of the faces on one side the one is in front whose depth grows slowest away from the edge. With p on the edge
         # and u pointing to the faces' side, the ray p + h u meets the plane with normal N at the depth
         # (p . N) / ((p + h u) . N), which falls with h at the rate (u . N) / (p . N).
-        start = vertices[offset + edges[edge, 0]]
-        end = vertices[offset + edges[edge, 1]]
         left_face = int(-1)
         right_face = int(-1)
         left_rate = real(0.0)
@@ -108,14 +110,8 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         for place in range(int(edge_start[edge]), int(edge_start[edge + 1])):
             face = halfedges[place] // wp.int64(3)
             normal = face_normal(face, offset, vertices, faces)
-            corner = vertices[offset + faces[face, 0]]
-            eye = eye_of(eye_offset + face, eyes, central)
-            sign = turning(normal, corner, eye)
+            sign = turning(normal, vertices[offset + faces[face, 0]], ray, central)
             if cull == 0 or sign < 0:
-                ray = start + end
-                if central == 0:
-                    ray = corner + vertices[offset + faces[face, 1]] + vertices[offset + faces[face, 2]]
-                    ray = ray - real(3.0) * eye
                 rate = dot3(wp.cross(ray, end - start), normal) / dot3(ray, normal)
                 is_left = (sign > 0) == (forward[place] != wp.uint8(0))
                 rate = wp.where(is_left, rate, -rate)
