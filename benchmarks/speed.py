@@ -85,7 +85,11 @@ def render_times(
     vertices = mesh.vertices.clone().requires_grad_()
     texture = mesh.materials[0].texture.clone().requires_grad_()
 
+    step = 1e-4 * torch.randn(vertices.shape, generator=torch.Generator().manual_seed(0)).to(device)
+
     def forward() -> torch.Tensor:
+        with torch.no_grad():
+            vertices.add_(step)  # as an optimizer would move them: nothing is the same as before
         moved = mesh.replace(vertices=vertices, materials=(dr.Material(texture=texture),))
         return (dr.render(moved, camera, intersecting=intersecting) * weights).sum()
 

@@ -5,7 +5,7 @@ gives the distance to its silhouette in the image, and the hull is where the sma
 surface lies between the grid points, not on them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from scipy import ndimage
@@ -31,7 +31,8 @@ def visual_hull(
     """The visual hull of `masks` as a closed manifold: its largest component, without the cavities nobody can see.
 
     Args:
-        masks: one [H, W] mask for each view, at least 0.5 on the object; [N, H, W] or a sequence.
+        masks: one [H, W] mask for each view, at least 0.5 on the object; [N, H, W] or a sequence, of which one mask at
+            a time is asked for.
         cameras: the camera of each view, of the mask's size; a batch [N] or a sequence.
         bounds: [2, 3] lowest and highest corner of a box around the object; the hull ends there.
         resolution: cubic cells along the longest side of the box.
@@ -47,9 +48,8 @@ def visual_hull(
         raise ValueError(f"bounds must be [2, 3], lowest corner first, with some volume; got {bounds.tolist()}")
     if resolution < 2:
         raise ValueError(f"resolution must be at least 2 cells; got {resolution}")
-    views = _Views(masks, cameras, bounds)
     step = float((bounds[1] - bounds[0]).max()) / resolution
-    inside_by = _hull_values(views, bounds, step, growth * step)
+    inside_by = _hull_values(_silhouettes(masks, cameras, bounds), bounds, step, growth * step)
     kept = _largest_component(inside_by > 0)
     if not bool(kept.any()):
         raise ValueError(
@@ -93,28 +93,31 @@ def object_bounds(masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | 
     return bounds
 
 
-class _Views:
-    """Signed distances to the silhouettes, ready to be looked up."""
+class _Silhouette:
+    """One view's signed distance to its silhouette, ready to be looked up."""
 
-    def __init__(self, masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor) -> None:
-        cameras = _as_sequence(cameras)
-        if len(masks) != len(cameras) or len(masks) == 0:
-            raise ValueError(f"masks and cameras must be as many, at least one; got {len(masks)} and {len(cameras)}")
-        for i, (mask, camera) in enumerate(zip(masks, cameras, strict=True)):
-            if tuple(mask.shape) != tuple(camera.size):
-                raise ValueError(f"masks[{i}] must have the size of its camera {camera.size}; got {shape_of(mask)}")
-        self.cameras = [camera.to(bounds.device, bounds.dtype) for camera in cameras]
-        self.distances = [_signed_distance(mask).to(bounds) for mask in masks]  # pixels
-        self.open_sides = [_open_sides(mask) for mask in masks]
-        self.scales = [_pixels_per_unit(camera, bounds) for camera in self.cameras]
+    def __init__(self, mask: Tensor, camera: Camera, bounds: Tensor) -> None:
+        self.camera = camera.to(bounds.device, bounds.dtype)
+        self.distance = _signed_distance(mask).to(bounds)  # pixels
+        self.open_sides = _open_sides(mask)
+        self.scale = _pixels_per_unit(self.camera, bounds)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """[N] how deep, in world units, `points` [N, 3] lie in the hull; negative outside."""
-        views = zip(self.cameras, self.distances, self.open_sides, self.scales, strict=True)
-        deepest = points.new_full(points.shape[:1], torch.inf)
-        for view in views:
-            deepest = torch.minimum(deepest, _look_up(points, *view))
-        return deepest
+        """[N] how deep, in world units, `points` [N, 3] lie in this view's cone; negative outside."""
+        return _look_up(points, self.camera, self.distance, self.open_sides, self.scale)
+
+
+def _silhouettes(
+    masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor
+) -> Iterator[_Silhouette]:
+    """Each view's, one after the other: `masks` may be a sequence that decodes them when they are asked for."""
+    cameras = _as_sequence(cameras)
+    if len(masks) != len(cameras) or len(masks) == 0:
+        raise ValueError(f"masks and cameras must be as many, at least one; got {len(masks)} and {len(cameras)}")
+    for i, (mask, camera) in enumerate(zip(masks, cameras, strict=True)):
+        if tuple(mask.shape) != tuple(camera.size):
+            raise ValueError(f"masks[{i}] must have the size of its camera {camera.size}; got {shape_of(mask)}")
+        yield _Silhouette(mask, camera, bounds)
 
 
 def _as_sequence(cameras: Sequence[Camera] | Camera) -> Sequence[Camera]:
@@ -175,15 +178,20 @@ def _pixels_per_unit(camera: Camera, bounds: Tensor) -> float:
     return scale if visible else max(camera.size) / float((bounds[1] - bounds[0]).max())
 
 
-def _hull_values(views: _Views, bounds: Tensor, step: float, growth: float = 0.0) -> Tensor:
+def _hull_values(views: Iterable[_Silhouette], bounds: Tensor, step: float, growth: float = 0.0) -> Tensor:
     """[X, Y, Z] depth in grown hull and box, in world units, on the grid points from the lowest corner on."""
     # to the first point at or beyond the far sides; the small number keeps rounding from adding one more
     counts = [int(n) + 1 for n in ((bounds[1] - bounds[0]) / step - 1e-3).ceil().tolist()]
-    values = bounds.new_empty(counts)
+    values = bounds.new_full(counts, torch.inf)
     flat = values.view(-1)
+    for view in views:  # outside, so that one view at a time is in memory
+        for start, points in _grid_chunks(bounds[0], step, counts):
+            part = flat[start : start + len(points)]
+            torch.minimum(part, view(points), out=part)
     for start, points in _grid_chunks(bounds[0], step, counts):
         in_box = torch.minimum(points - bounds[0], bounds[1] - points).amin(-1)
-        flat[start : start + len(points)] = torch.minimum(views(points) + growth, in_box)
+        part = flat[start : start + len(points)]
+        torch.minimum(part + growth, in_box, out=part)
     return values
 
 

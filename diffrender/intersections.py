@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from .checks import shape_of
-from .kernels.intersections import crossings
+from .kernels.intersections import Crossings, NearFaces, crossings, crossings_among, near_faces
 from .mesh import Mesh
 
 PLANE_ROUNDING = 8  # epsilons: rounding of the distance between two points across a plane, relative to all that enters
+SLACK = 0.03  # of the mean length of a side: how far vertices may move before near faces are searched for again
+MAX_NEAR = 16  # pairs of near faces per face: more, and a search for those that meet is as fast
 BOX_SLACK = 1e-6  # of the size of what meets: a face may be flat, and its box needs room for rounding then
 
 
@@ -52,14 +54,64 @@ def intersections(mesh: Mesh, face_group: Tensor | None = None) -> Intersections
     """
     if face_group is not None:
         face_group = _checked_group(face_group, mesh)
-    topology = mesh.topology
-    found = crossings(mesh.vertices.detach(), mesh.faces, topology.weld, topology.component, face_group)
+    found = _crossings(mesh, face_group)
+    if len(found.faces) == 0:
+        return Intersections(mesh.vertices.new_zeros(0, 2, 3), found.faces)
     # index_select and not vertices[sides]: its backward gives the same bits from run to run on the CPU
     sides = mesh.vertices.index_select(0, found.sides.reshape(-1)).reshape(-1, 2, 3)
     corners = mesh.faces.index_select(0, found.crossed.reshape(-1)).reshape(-1)
     ends = _meeting_points(sides, mesh.vertices.index_select(0, corners).reshape(-1, 3, 3)).reshape(-1, 2, 3)
     long = (ends[:, 0] != ends[:, 1]).any(-1).nonzero().squeeze(-1)  # the others are points
     return Intersections(ends.index_select(0, long), found.faces.index_select(0, long))
+
+
+@dataclass(frozen=True, eq=False)
+class _LastSearch:
+    """What was found out when faces were last searched for.
+
+    Attributes:
+        vertices: [V, 3] where they were then.
+        slack: how far they may move before faces are searched for again; 0: that is not worth a try.
+        near: which faces are near each other, if that was the search.
+    """
+
+    vertices: Tensor
+    slack: float
+    near: NearFaces | None
+
+
+def _crossings(mesh: Mesh, face_group: Tensor | None) -> Crossings:
+    """Which faces meet; without a search as long as vertices move little from call to call.
+
+    The first call searches for faces that meet, the next one, if vertices have hardly moved, for all that are near each
+    other, and those after it look at these only. What is found is the same.
+    """
+    vertices, topology = mesh.vertices.detach(), mesh.topology
+    surface = (mesh.faces, topology.weld, topology.component)
+    # What is near is found for surfaces that hang together where they are welded, and for all faces of a mesh.
+    if face_group is not None or not torch.equal(vertices.index_select(0, topology.weld), vertices):
+        return crossings(vertices, *surface, face_group)
+    last = topology.notes.get("intersections")
+    if isinstance(last, _LastSearch) and last.vertices.dtype == vertices.dtype:
+        way = float(torch.linalg.vector_norm(vertices - last.vertices, dim=-1).max()) if len(vertices) else 0.0
+        if last.near is not None and way < last.near.slack:
+            return crossings_among(last.near, vertices, *surface)
+        if way < 2 * last.slack:
+            near = near_faces(vertices, *surface, last.slack, MAX_NEAR * mesh.num_faces)
+            slack = 0.0 if near is None else last.slack
+            topology.notes["intersections"] = _LastSearch(vertices.clone(), slack, near)
+            if near is not None:
+                return crossings_among(near, vertices, *surface)
+    topology.notes["intersections"] = _LastSearch(vertices.clone(), SLACK * _mean_side(mesh), None)
+    return crossings(vertices, *surface)
+
+
+def _mean_side(mesh: Mesh) -> float:
+    """The mean length of one side of every face."""
+    if mesh.num_faces == 0:
+        return 0.0
+    start, end = (mesh.vertices.detach().index_select(0, mesh.faces[:, i]) for i in (0, 1))
+    return float(torch.linalg.vector_norm(end - start, dim=-1).mean())
 
 
 def _meeting_points(sides: Tensor, corners: Tensor) -> Tensor:

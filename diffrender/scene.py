@@ -122,14 +122,16 @@ class Scene:
         """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""
         if self.linear_rays is not None:
             parts = vars(self.linear_rays).values()
-            if self.num_views == 1:
-                return LinearRays(*(part.squeeze(0) for part in parts)).at(xy)
-            origins, directions = LinearRays(*(part.index_select(0, view) for part in parts)).at(xy.unsqueeze(1))
-        elif self.single is not None:
+            one = self.num_views == 1
+            rays = LinearRays(*(part.squeeze(0) if one else part.index_select(0, view) for part in parts))
+            at = xy if one else xy.unsqueeze(1)
+            directions = rays.directions_at(at).reshape(-1, 3)
+            if self.camera.is_central:
+                return directions.new_zeros(1).expand_as(directions), directions
+            return rays.at(at)[0].reshape(-1, 3), directions
+        if self.single is not None:
             return self.single.local_rays(xy)
-        else:
-            return self._by_view(view, xy, lambda camera, values: camera.local_rays(values))
-        return origins.squeeze(1), directions.squeeze(1)
+        return self._by_view(view, xy, lambda camera, values: camera.local_rays(values))
 
     def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""

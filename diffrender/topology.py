@@ -64,6 +64,11 @@ class Topology:
         _, label = sparse.csgraph.connected_components(graph, directed=False)
         return torch.from_numpy(label).to(self.weld)[self.weld].to(torch.int32)
 
+    @cached_property
+    def notes(self) -> dict[str, object]:
+        """What later stages keep from one call to the next, to be faster; no result depends on it."""
+        return {}
+
     @classmethod
     def build(
         cls,

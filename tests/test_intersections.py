@@ -12,7 +12,7 @@ from torch import Tensor
 
 import diffrender as dr
 from diffrender.intersections import Intersections, intersections
-from diffrender.kernels.intersections import crossings, on_grid
+from diffrender.kernels.intersections import Grid, crossings, crossings_among, near_faces
 from diffrender.kernels.intersections_reference import crossings_reference
 
 CROSS = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 4, 0], [1, 1, -1], [1, 1, 1], [9, 1, 0]])
@@ -53,6 +53,10 @@ def ends_of_curves(mesh: dr.Mesh) -> Counter[tuple[int, ...]]:
     sides = weld[found.sides].reshape(-1, 2).tolist()
     through = zip(sides, found.crossed.reshape(-1).tolist(), strict=True)
     return Counter((*side, face) if side[0] != side[1] else (side[0],) for side, face in through)
+
+
+def on_grid(points: Tensor) -> Tensor:
+    return Grid.around(points).positions(points)
 
 
 def same_as_reference(mesh: dr.Mesh, face_group: Tensor | None = None) -> int:
@@ -334,6 +338,59 @@ def test_the_same_bits_for_any_number_of_threads() -> None:
     assert len(results[0][0]) > 500
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))  # type: ignore[arg-type]
+
+
+@given(
+    st.sampled_from(["soup", "shared", "spheres", "sheet", "teapot"]),
+    st.integers(0, 10**6),
+    st.floats(1e-4, 0.3),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=60, deadline=None)
+def test_near_faces_are_all_that_can_meet_within_their_slack(
+    kind: str, seed: int, slack: float, dtype: torch.dtype
+) -> None:
+    """However vertices move by up to the slack, also all by exactly that, what a search finds is among them."""
+    generator = torch.Generator().manual_seed(seed)
+    ball = dr.sphere(2)
+    sheet = dr.grid(8, 8)
+    mesh = {
+        "soup": lambda: soup(60, seed),
+        "shared": lambda: dr.Mesh(
+            torch.rand(20, 3, generator=generator), torch.randint(0, 20, (40, 3), generator=generator)
+        ),
+        "spheres": lambda: dr.join([ball, moved(ball, 1.9), moved(ball, 0.0, 2.001)]),
+        "sheet": lambda: dr.join([sheet, moved(sheet, z=slack), moved(sheet, x=0.3, z=-1.5 * slack)]),
+        "teapot": lambda: dr.join([torus(16, 12), moved(torus(16, 12), 0.1, 1.0, 0.1)]),
+    }[kind]()
+    mesh = mesh.to(dtype=dtype)
+    surface = (mesh.faces, mesh.topology.weld, mesh.topology.component)
+    near = near_faces(mesh.vertices, *surface, slack, 10**9)
+    assert near is not None
+    step = torch.randn(mesh.vertices.shape, generator=generator, dtype=torch.float64)
+    step = near.slack * step / step.norm(dim=-1, keepdim=True)
+    step = step * torch.rand(len(step), 1, generator=generator, dtype=torch.float64).clamp(min=seed % 2)
+    vertices = (mesh.vertices + (1 - 1e-6) * step).to(dtype)[mesh.topology.weld]
+    expected, found = crossings(vertices, *surface), crossings_among(near, vertices, *surface)
+    assert all(torch.equal(a, b) for a, b in zip(vars(found).values(), vars(expected).values(), strict=True))
+
+
+def test_what_was_found_before_changes_nothing() -> None:
+    """Meshes that move a little, not at all, far, or in place, call by call, against meshes that nobody has seen."""
+    mesh = dr.join([dr.sphere(3), moved(dr.sphere(3), 0.9, 0.1, 0.2), moved(dr.sphere(3), 3.0)])
+    vertices = mesh.vertices.clone()
+    generator = torch.Generator().manual_seed(3)
+    searches = []
+    for size in (0.0, 1e-4, 1e-4, 1e-3, 0.0, 5e-4, 5e-4, 0.5, 1e-5, 0.0, 0.0):
+        vertices *= 1 + size // 0.5  # once twice as large
+        vertices += (size % 0.5) * torch.rand(vertices.shape, generator=generator)
+        found = intersections(mesh.replace(vertices=vertices))
+        searches.append(mesh.topology.notes["intersections"])
+        fresh = intersections(dr.Mesh(vertices.clone(), mesh.faces))
+        assert torch.equal(found.faces, fresh.faces)
+        assert torch.equal(found.ends, fresh.ends)
+        assert len(found.faces) > 50
+    assert len(set(map(id, searches))) == 4  # for what meets, for what is near; and again after the long way
 
 
 def test_ends_have_right_derivatives() -> None:

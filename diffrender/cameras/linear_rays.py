@@ -24,10 +24,11 @@ class LinearRays:
 
         The order of the operations, `(d + x * dx) + y * dy`, is part of the contract: kernels repeat it bit for bit.
         """
-        x, y = xy[..., 0:1], xy[..., 1:2]
-        parts = (self.origin, self.origin_dx, self.origin_dy, self.direction, self.direction_dx, self.direction_dy)
-        o, o_dx, o_dy, d, d_dx, d_dy = (part if part.ndim == 1 else part[..., None, :] for part in parts)
-        return (o + x * o_dx) + y * o_dy, (d + x * d_dx) + y * d_dy
+        return _affine(xy, self.origin, self.origin_dx, self.origin_dy), self.directions_at(xy)
+
+    def directions_at(self, xy: Tensor) -> Tensor:
+        """The directions alone: all there is to know of cameras with one centre."""
+        return _affine(xy, self.direction, self.direction_dx, self.direction_dy)
 
     def mapped(self, scale: tuple[float, float], offset: tuple[float, float]) -> "LinearRays":
         """The same rays for pixels `scale * xy + offset`."""
@@ -40,3 +41,8 @@ class LinearRays:
             self.direction_dx / sx,
             self.direction_dy / sy,
         )
+
+
+def _affine(xy: Tensor, start: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    start, dx, dy = (part if part.ndim == 1 else part[..., None, :] for part in (start, dx, dy))
+    return (start + xy[..., 0:1] * dx) + xy[..., 1:2] * dy

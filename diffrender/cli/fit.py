@@ -1,11 +1,17 @@
 """`diffrender fit`: an image set to a folder with a mesh."""
 
 import argparse
+import errno
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..fit import FitSettings, fit
+from ..fit.run import CHECKPOINT
 from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from .outputs import check_folder, report
@@ -22,9 +28,21 @@ def run(options: argparse.Namespace) -> None:
     held_out = sum(images.held_out)
     print(f"{options.dataset}: {len(images) - held_out} views to fit, {held_out} held out", file=sys.stderr)
     try:
-        result = fit(images, options.output, settings, resume=options.resume, overwrite=options.overwrite)
+        with _terminated_like_interrupted():
+            result = fit(
+                images,
+                options.output,
+                settings,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                on_bad_image=options.on_bad_image,
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(options)) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and (options.output / CHECKPOINT).is_file():
+            raise OSError(f"{error.strerror}; {held(options)}; with more room, to go on: {again(options)}") from None
+        raise
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     report(result.files)
@@ -49,12 +67,35 @@ def choose_views(images: ImageSet, names: list[str]) -> ImageSet:
 
 def interrupted(options: argparse.Namespace) -> str:
     """What the interrupted fit left, and the command that goes on."""
+    if not (options.output / CHECKPOINT).is_file():
+        return f"interrupted before anything was written to {options.output}"
+    return f"interrupted; {held(options)}; to go on: {again(options)}"
+
+
+def held(options: argparse.Namespace) -> str:
+    """The files in the folder, in words."""
     out: Path = options.output
-    files = (
-        sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()) if out.is_dir() else []
-    )
-    if not files:
-        return f"interrupted before anything was written to {out}"
+    return f"{out} holds {', '.join(sorted(x.relative_to(out).as_posix() for x in out.rglob('*') if x.is_file()))}"
+
+
+def again(options: argparse.Namespace) -> str:
+    """The command that goes on."""
     arguments = [argument for argument in options.arguments if argument not in ("--overwrite", "--resume")]
-    command = shlex.join(["diffrender", *arguments, "--resume"])
-    return f"interrupted; {out} holds {', '.join(files)}; to go on: {command}"
+    return shlex.join(["diffrender", *arguments, "--resume"])
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM (`kill`, a shutdown, a launcher that ends its processes) saves what there is, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -194,6 +194,9 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     views.add_argument(
         "--views", metavar="NAME", nargs="+", action="extend", default=[], help="fit only these (default: all)"
     )
+    views.add_argument(
+        "--on-bad-image", choices=("refuse", "skip"), default="refuse", help="what cannot be read (default: refuse)"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")
     how.add_argument("--detail", metavar="N", type=positive_int, help="cells along the longest side of the mesh")

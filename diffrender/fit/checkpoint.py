@@ -1,5 +1,6 @@
 """Checkpoints: one file that a fit goes on from as if it had never stopped."""
 
+import io
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +12,16 @@ from ..io.files import atomic_path
 from ..io.image_set import ImageSet
 from .settings import FitSettings
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, images: ImageSet, settings: FitSettings, state: dict[str, Any]) -> None:
     """Write the `state` of a trainer with what it belongs to; the old file stays until the new one is whole."""
     content = {"format": FORMAT, "settings": asdict(settings), "views": _described(images), "state": state}
+    whole = io.BytesIO()  # a full disk is an OSError from a file, and something else from torch
+    torch.save(content, whole)
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(whole.getbuffer())
 
 
 def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict[str, Any]:

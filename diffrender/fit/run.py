@@ -2,9 +2,12 @@
 
 import importlib.util
 import os
+import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -14,8 +17,10 @@ from . import report
 from .checkpoint import load_checkpoint, save_checkpoint
 from .settings import FitResult, FitSettings
 from .trainer import Trainer
+from .views import readable
 
 CHECKPOINT = "checkpoint.pt"
+UNFINISHED = r"\.(checkpoint|mesh|metrics|convergence|comparison|turntable)-[0-9a-f]{12}\.[a-z0-9]+"  # of a killed fit
 
 
 def fit(
@@ -25,6 +30,7 @@ def fit(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    on_bad_image: Literal["refuse", "skip"] = "refuse",
     progress: bool = True,
 ) -> FitResult:
     """Fit a mesh with vertex colours to the views of `images` that are not held out; write the results into `out`.
@@ -35,6 +41,7 @@ def fit(
         settings: default: `FitSettings()`.
         resume: go on from the checkpoint in `out`; on the CPU with the same bits as if it had never stopped.
         overwrite: start anew in a folder that holds files; those of the same name are replaced, others left alone.
+        on_bad_image: whether an image that cannot be decoded ends the fit before it begins, or is left out.
         progress: whether a progress bar with the loss shows on standard error.
 
     Writes `mesh.glb` (vertex colours as they look in the photographs), `metrics.json`, `convergence.png`,
@@ -45,17 +52,25 @@ def fit(
         FileExistsError: `out` holds files, and neither `resume` nor `overwrite` is given.
         FileNotFoundError: nothing to resume from.
         ValueError: the checkpoint is damaged or belongs to another fit, or the images hold nothing to fit.
+        OSError: something could not be written. A checkpoint that cannot be (a full disk) does not end a fit, and the
+            one before stays whole; the error comes when the last one cannot be written either, or a result.
         KeyboardInterrupt: it was interrupted; the checkpoint and the mesh of the last whole step are written before.
     """
     settings = FitSettings() if settings is None else settings
+    if on_bad_image not in ("refuse", "skip"):
+        raise ValueError(f"on_bad_image must be 'refuse' or 'skip'; got {on_bad_image!r}")
+    images, notes = readable(images, skip=on_bad_image == "skip")
     folder = _prepared(Path(out), resume=resume, overwrite=overwrite)
     views = images.train
     if len(views) == 0:
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(views, settings, load_checkpoint(checkpoint, views, settings) if resume else None)
-    _optimize(trainer, folder, views, settings, progress)
-    return _conclude(trainer, folder, images, settings)
+    if not resume:  # from here on there is something to resume; and a folder that cannot be written to shows now
+        save_checkpoint(checkpoint, views, settings, trainer.state())
+    notes += _optimize(trainer, folder, views, settings, progress)
+    result = _conclude(trainer, folder, images, settings)
+    return replace(result, notes=(*notes, *trainer.incidents, *result.notes))
 
 
 def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -63,35 +78,50 @@ def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Path:
         raise FileExistsError(f"out must be a folder; {folder} is a file")
     if resume and overwrite:
         raise ValueError("give either resume or overwrite, not both: one goes on, the other starts anew")
-    if folder.is_dir() and any(folder.iterdir()) and not (resume or overwrite):
+    left = [file for file in folder.iterdir() if re.fullmatch(UNFINISHED, file.name)] if folder.is_dir() else []
+    if folder.is_dir() and len(list(folder.iterdir())) > len(left) and not (resume or overwrite):
         raise FileExistsError(
             f"{folder} holds files already: choose another folder, go on with resume, or replace them with overwrite"
         )
     if resume and not (folder / CHECKPOINT).is_file():
         raise FileNotFoundError(f"nothing to resume: there is no {folder / CHECKPOINT}")
+    for file in left:
+        file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSettings, progress: bool) -> None:
-    """All steps that are left, with checkpoints; an interrupted fit is saved as it was after its last whole step."""
-    state = trainer.state()
+def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSettings, progress: bool) -> list[str]:
+    """All steps that are left, with checkpoints; an interrupted fit is saved as it was after its last whole step.
+
+    Returns notes about checkpoints that could not be written.
+    """
+    state, notes = trainer.state(), []
     bar = tqdm(total=settings.steps, initial=len(trainer.history), desc="fit", unit="step", disable=not progress)
     try:
         while not trainer.done:
+            said = len(trainer.incidents)
             record = trainer.step()
             state = trainer.state()
+            for incident in trainer.incidents[said:] if progress else []:
+                bar.write(f"note: {incident}", file=sys.stderr)
             bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.image_sizes)}")
-            bar.update()
-            if len(trainer.history) % settings.checkpoint_every == 0:
-                save_checkpoint(folder / CHECKPOINT, views, settings, state)
-    except KeyboardInterrupt:
+            bar.update(len(trainer.history) - bar.n)
+            if len(trainer.history) % settings.checkpoint_every == 0 and not trainer.done:
+                try:
+                    save_checkpoint(folder / CHECKPOINT, views, settings, state)
+                except OSError as error:
+                    notes.append(f"no checkpoint at step {len(trainer.history)}: {error}")
+                    if progress:
+                        bar.write(f"note: {notes[-1]}", file=sys.stderr)
+    except (KeyboardInterrupt, FloatingPointError):
         save_checkpoint(folder / CHECKPOINT, views, settings, state)
         report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).mesh())
         raise
     finally:
         bar.close()
     save_checkpoint(folder / CHECKPOINT, views, settings, state)
+    return notes
 
 
 def _conclude(trainer: Trainer, folder: Path, images: ImageSet, settings: FitSettings) -> FitResult:

@@ -2,24 +2,24 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..hull import object_bounds, visual_hull
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 from ..losses import color_loss, silhouette_loss
 from ..mesh import Mesh
 from ..optim import AdamUniform, LargeSteps
-from ..primitives import sphere
 from ..regularizers import edge_length, laplacian_smoothness, normal_consistency
 from ..subdivide import subdivide
 from .model import Optics, take_pictures
 from .settings import FitSettings
-from .views import View, alike, load_views
+from .start import start_mesh
+from .views import View, Views, alike
 
 # Weights of the losses. Colours are sRGB in [0, 1], coverages in [0, 1], regularizers without unit.
 COLOR = 3.0
@@ -37,8 +37,8 @@ OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
 START_COLOR = 0.3  # linear; colours find their way in a few dozen steps
-HULL_IMAGE_SIZE = 800  # longest side of the masks that carve: finer ones only cost time
-MARGIN = 0.02  # bounds that a set brings fit tightly, masks may not: relative to the longest side
+OUTLIER, OUTLIER_RANK = 10.0, 0.99  # derivatives by a vertex end at 10 times the 99th percentile; usual are 2 to 4
+LEAST_CAUTION = 1 / 256  # of the step sizes: what is not cured by such small steps has other reasons
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,15 @@ class Record:
     silhouette: float
 
 
+class NotFinite(Exception):
+    """A loss, a derivative or a parameter became infinite or not a number; says which."""
+
+
 class Trainer:
     """A fit in progress: advance it with `step`, look at it with `mesh` and `optics`, save it with `state`.
+
+    A step that ends in NaN or infinity is taken back, together with the one before, which led there; they are done
+    again with half the step size, which stays so until the end of the stage. `incidents` says so.
 
     Args:
         images: the views to fit.
@@ -68,7 +75,10 @@ class Trainer:
         self._random = torch.Generator().manual_seed(settings.seed)
         self._order: list[int] = []
         self._in_stage = 0
+        self._caution = 1.0  # factor of the step sizes
+        self._before: dict[str, Any] | None = None  # state before the last step
         self.history: list[Record] = []
+        self.incidents: list[str] = []
         self.seconds = 0.0
         self._optics = Optics.ideal()
         if state is None:
@@ -92,44 +102,80 @@ class Trainer:
         return Optics(**{name: value.detach().clone() for name, value in self._optics.tensors().items()})
 
     def step(self) -> Record:
-        """One step of the optimizers; enters the next stage when the last one is over."""
+        """One step of the optimizers; enters the next stage when the last one is over.
+
+        Raises FloatingPointError when small steps end in NaN as well.
+        """
         started = time.perf_counter()
+        while True:
+            now = self._snapshot()
+            try:
+                record = self._try_step()
+                break
+            except NotFinite as error:
+                self._take_back(self._before or now, str(error))
+        self._before = now
+        self.history.append(record)
+        self.seconds += time.perf_counter() - started
+        return record
+
+    def _try_step(self) -> Record:
         while self._in_stage >= self.settings.stage_steps[self._stage]:
             self._enter(self._stage + 1, subdivide(self.mesh()) if self.settings.fit_shape else self.mesh())
         views = [self._views[i] for i in self._next_views()]
         mesh = self._mesh()
+        if mesh.vertices.requires_grad:
+            mesh.vertices.register_hook(_without_outliers)
         color, silhouette = _image_losses(mesh.replace(vertex_colors=self._colors), self._optics, views)
         loss = COLOR * color + SILHOUETTE * silhouette + self._priors(mesh)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss became {float(loss.detach())} at step {len(self.history)}: please report this"
-            )
         share = self._in_stage / self.settings.stage_steps[self._stage]
-        rate = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2
+        rate = self._caution * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2)
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
+        parameters = [x for optimizer in self._optimizers for group in optimizer.param_groups for x in group["params"]]
+        _check_finite("the loss", [loss])
+        _check_finite("a derivative of the loss", [x.grad for x in parameters if x.grad is not None])
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["first_lr"]
             optimizer.step()
         with torch.no_grad():
             self._colors.clamp_(min=0)
+        _check_finite("a parameter", parameters)
         self._in_stage += 1
         losses = (float(value.detach()) for value in (loss, color, silhouette))
-        record = Record(len(self.history), self._stage, *losses)
-        self.history.append(record)
-        self.seconds += time.perf_counter() - started
-        return record
+        return Record(len(self.history), self._stage, *losses)
+
+    def _take_back(self, state: dict[str, Any], reason: str) -> None:
+        """Go on from `state` with steps half as long as now."""
+        incidents, caution, at = list(self.incidents), self._caution / 2, len(self.history)
+        if caution < LEAST_CAUTION:
+            raise FloatingPointError(
+                f"{reason} became infinite or not a number at step {at}, also with {self._caution:g} of the step size: "
+                "please report this. The checkpoint holds the last good step"
+            )
+        self._restore(state)
+        self._caution = caution
+        incidents.append(
+            f"{reason} became infinite or not a number at step {at}: went back to step {len(self.history)}, "
+            f"with {caution:g} of the step size until the end of the stage"
+        )
+        self.incidents = incidents
 
     def state(self) -> dict[str, Any]:
         """All that decides how the fit goes on: plain numbers and tensors, copied."""
+        return {**self._snapshot(), "before": self._before}
+
+    def _snapshot(self) -> dict[str, Any]:
         return {
             "stage": self._stage,
             "in_stage": self._in_stage,
             "order": list(self._order),
             "random": self._random.get_state(),
+            "caution": self._caution,
             "history": [vars(record).copy() for record in self.history],
+            "incidents": list(self.incidents),
             "seconds": self.seconds,
             "start": {"vertices": self.start.vertices, "faces": self.start.faces},
             "base": {"vertices": self._base.vertices, "faces": self._base.faces},
@@ -150,14 +196,18 @@ class Trainer:
         self._in_stage = state["in_stage"]
         self._order = list(state["order"])
         self._random.set_state(state["random"])
+        self._caution = state["caution"]
+        self._before = state.get("before")
         self.history = [Record(**record) for record in state["history"]]
+        self.incidents = list(state["incidents"])
         self.seconds = state["seconds"]
 
     def _enter(self, stage: int, mesh: Mesh) -> None:
         """Begin a stage with `mesh` and its colours."""
         assert mesh.vertex_colors is not None
-        self._stage, self._in_stage = stage, 0
-        self._views = load_views(self._images, self.settings.image_sizes[stage])
+        if stage != self._stage:
+            self._views = Views(self._images, self.settings.image_sizes[stage])
+        self._stage, self._in_stage, self._caution = stage, 0, 1.0
         self._base = Mesh(mesh.vertices, mesh.faces)
         last = stage == len(self.settings.image_sizes) - 1
         self._large_steps = LargeSteps(self._base.topology, smoothness=LAST_SMOOTHNESS if last else SMOOTHNESS)
@@ -202,23 +252,6 @@ class Trainer:
         return prior
 
 
-def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
-    """The mesh that the first stage starts from."""
-    views = load_views(images, HULL_IMAGE_SIZE)
-    masks, cameras = [view.silhouette for view in views], [view.camera for view in views]
-    if images.bounds is None:
-        bounds = object_bounds(masks, cameras)
-    else:
-        margin = MARGIN * float((images.bounds[1] - images.bounds[0]).max())
-        bounds = torch.stack([images.bounds[0] - margin, images.bounds[1] + margin])
-    cells = settings.mesh_cells // 2 ** (len(settings.image_sizes) - 1 if settings.fit_shape else 0)
-    if settings.start == "hull":
-        return visual_hull(masks, cameras, bounds, resolution=cells)
-    # an icosphere has 10 * 4^n faces around half of it, of 2 in each cell: pi / 2 cells^2 on a face of the box
-    ball = sphere(max(1, round(math.log(math.pi / 2 * cells**2 / 5, 4))))
-    return Mesh(bounds.mean(0) + ball.vertices * (bounds[1] - bounds[0]) / 2, ball.faces)
-
-
 def _image_losses(mesh: Mesh, optics: Optics, views: list[View]) -> tuple[Tensor, Tensor]:
     """Colour and silhouette loss, means over the views."""
     color, silhouette = torch.zeros(()), torch.zeros(())
@@ -231,6 +264,25 @@ def _image_losses(mesh: Mesh, optics: Optics, views: list[View]) -> tuple[Tensor
         color = color + share * color_loss(encode_srgb(pictures[..., :3]), image)
         silhouette = silhouette + share * silhouette_loss(pictures[..., 3], mask, weight=trust)
     return color, silhouette
+
+
+def _without_outliers(gradient: Tensor) -> Tensor:
+    """`gradient` [V, 3] with the few vectors shortened that are far longer than the rest.
+
+    The colour of a face seen edge-on changes without bounds when a corner moves. One such face, of a few pixels in
+    hundreds of thousands, would make a thorn of its corners, and by the second moment stop all other vertices.
+    """
+    length = gradient.norm(dim=-1)
+    moving = length[length > 0]
+    if len(moving) == 0:
+        return gradient
+    longest = OUTLIER * moving.kthvalue(max(1, math.ceil(OUTLIER_RANK * len(moving)))).values
+    return gradient * (longest / length.clamp(min=longest)).unsqueeze(-1)
+
+
+def _check_finite(what: str, values: Sequence[Tensor]) -> None:
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise NotFinite(what)
 
 
 def _copied(value: Any) -> Any:

@@ -1,8 +1,12 @@
-"""What a fit compares its pictures with: images and silhouettes at one size, and how much to trust them where."""
+"""What a fit compares its pictures with: images and silhouettes at one size, and how much to trust them where.
 
-from collections.abc import Iterator, Sequence
+Views are decoded when they are asked for, and no more of them are kept than fit into a given memory.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -10,6 +14,8 @@ from torch import Tensor
 from ..cameras import Camera, stack_cameras
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
+
+KEPT = 256 << 20  # bytes of decoded views that stay in memory: 170 of 320 x 240 pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +35,84 @@ class View:
     trust: Tensor
 
 
-def load_views(images: ImageSet, longest: int | None = None) -> list[View]:
-    """All views of `images`, no side of theirs longer than `longest` pixels."""
-    views = []
-    for i, (height, width) in enumerate(images.sizes):
-        scale = 1.0 if longest is None else min(1.0, longest / max(height, width))
-        one = images.select([i]).resized(scale)
+class Views(Sequence[View]):
+    """The views of an image set at one size, decoded when they are asked for.
+
+    The first ones to be asked for are kept, up to `memory` bytes of them; the others are decoded each time. Not the
+    last ones: a fit goes through all views again and again, and by the time a view comes up, it would have been
+    dropped for another.
+
+    Args:
+        images: the image set.
+        longest: no side is longer than so many pixels; None: as large as the files.
+        memory: bytes.
+    """
+
+    def __init__(self, images: ImageSet, longest: int | None = None, *, memory: int = KEPT) -> None:
+        self._images = images
+        self._longest = longest
+        self._room = memory
+        self._kept: dict[int, View] = {}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> View:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} views; got index {index}")
+        if index in self._kept:
+            return self._kept[index]
+        view = self._decoded(index)
+        size = sum(x.nbytes for x in (view.image, view.silhouette, view.trust))
+        if size <= self._room:
+            self._room -= size
+            self._kept[index] = view
+        return view
+
+    def _decoded(self, index: int) -> View:
+        longest = max(self._images.sizes[index])
+        scale = 1.0 if self._longest is None else min(1.0, self._longest / longest)
+        one = self._images.select([index]).resized(scale)
         image, mask = one.load(0)
-        silhouette, trust = (mask, torch.ones_like(mask)) if not images.holes_are_shadows else without_holes(mask)
-        views.append(View(one.cameras[0], encode_srgb(image), silhouette, trust))
-    return views
+        silhouette, trust = without_holes(mask) if self._images.holes_are_shadows else (mask, torch.ones_like(mask))
+        return View(one.cameras[0], encode_srgb(image), silhouette, trust)
+
+
+class Masks(Sequence[Tensor]):
+    """[H, W] where masks are at least 0.5, and their cameras: a bit for each pixel, so that hundreds can be kept."""
+
+    def __init__(self, masks: Iterable[tuple[Tensor, Camera]]) -> None:
+        self.cameras: list[Camera] = []
+        self._bits: list[np.ndarray] = []
+        for mask, camera in masks:
+            self.cameras.append(camera)
+            self._bits.append(np.packbits((mask >= 0.5).numpy()))
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        height, width = self.cameras[index].size
+        bits = np.unpackbits(self._bits[index], count=height * width)
+        return torch.from_numpy(bits.reshape(height, width)).bool()
+
+
+def readable(images: ImageSet, *, skip: bool) -> tuple[ImageSet, list[str]]:
+    """The views whose files can be decoded, and a note about each that cannot; ValueError for those without `skip`."""
+    good, notes = [], []
+    for i, name in enumerate(images.names):
+        try:
+            images.load(i)
+            good.append(i)
+        except (ValueError, OSError) as error:
+            notes.append(f"{name} is left out, it cannot be read: {error}")
+    if notes and not skip:
+        more = f", and {len(notes) - 1} more" if len(notes) > 1 else ""
+        raise ValueError(
+            f"{notes[0].replace('is left out, it ', '')}{more}; repair it, or leave out what cannot be read with "
+            "on_bad_image='skip' (--on-bad-image skip)"
+        )
+    return images.select(good), notes
 
 
 def without_holes(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .intersections import Crossings, on_grid
+from .intersections import Crossings, Grid
 from .warp_intersections import LOW_BITS
 
 LOW_MASK = (1 << int(LOW_BITS)) - 1
@@ -13,7 +13,7 @@ def crossings_reference(
     vertices: Tensor, faces: Tensor, weld: Tensor, component: Tensor, face_group: Tensor | None = None
 ) -> Crossings:
     """All pairs of faces that pass through each other: see `crossings`."""
-    points, nudges = on_grid(vertices).long(), _nudges(component)
+    points, nudges = Grid.around(vertices).positions(vertices).long(), _nudges(component)
     pairs = torch.triu_indices(len(faces), len(faces), 1, device=faces.device).T
     if face_group is not None:
         pairs = pairs[face_group[pairs[:, 0]] == face_group[pairs[:, 1]]]

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
@@ -330,14 +331,13 @@ def side_by_side(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> 
 
 
 def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> list[int]:
-    """Cuts 0 <= ... <= height such that about as many vertices project into each of the bands."""
+    """Cuts 0 <= ... <= height such that about as many vertices project into each of the bands; by numpy as below."""
     stride = max(len(xy) // BALANCE_SAMPLES, 1)
-    y = xy[::stride, 1][in_front[::stride]].nan_to_num(0.0).clamp(0, height)
-    if parts == 1 or y.numel() == 0:
+    y = xy.numpy()[::stride, 1][in_front.numpy()[::stride]]
+    if parts == 1 or y.size == 0:
         return [height * i // parts for i in range(parts + 1)]
-    positions = [y.numel() * i // parts for i in range(1, parts)]
-    cuts = [round(float(torch.kthvalue(y, position + 1).values)) for position in positions]
-    return [0, *cuts, height]
+    y = np.sort(np.nan_to_num(y).clip(0, height))
+    return [0, *(round(float(y[y.size * i // parts])) for i in range(1, parts)), height]
 
 
 def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ class IntersectionKernels(NamedTuple):
     fill_leaves: Any
     merge_boxes: Any
     visit_leaves: Any
+    visit_pairs: Any
 
 
 @cache
@@ -57,6 +58,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
     box = wp.types.vector(2, wp.int64)  # lower and upper corner, the upper one with the sign bits set
     plane = wp.types.vector(4, wp.float64)  # a normal with a sum of magnitudes of 1, and where the plane is along it
     wide = wp.types.vector(3, wp.int64)
+    real3 = wp.types.vector(3, wp.float64)
     two = wp.types.vector(2, wp.int64)
     halves = wp.types.vector(2, wp.int64)  # the number halves[0] 2^31 + halves[1], the second one of 31 bits
 
@@ -280,6 +282,85 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         return sign == 0 or sign * a_sides[i] >= 0 or sign * b_sides[j] >= 0
 
     @wp.func
+    def far_from_plane(p: plane, b: int, corners: wp.array2d(dtype=vec), distance: wp.float64):
+        """Whether all corners of a face are further than that from a plane, on one side of it."""
+        low = wp.float64(0.0)
+        high = wp.float64(0.0)
+        for i in range(3):
+            x = corners[b, i]
+            height = p[0] * wp.float64(x[0]) + p[1] * wp.float64(x[1]) + p[2] * wp.float64(x[2]) - p[3]
+            low = wp.where(i == 0, height, wp.min(low, height))
+            high = wp.where(i == 0, height, wp.max(high, height))
+        return low > distance or high < -distance
+
+    @wp.func
+    def real_from_to(a: vec, b: vec):
+        return real3(wp.float64(b[0] - a[0]), wp.float64(b[1] - a[1]), wp.float64(b[2] - a[2]))
+
+    @wp.func
+    def beside(a: int, b: int, corners: wp.array2d(dtype=vec), distance: wp.float64):
+        """Whether all corners of face b are further than that beyond one side of face a, along its plane."""
+        up = wp.cross(real_from_to(corners[a, 0], corners[a, 1]), real_from_to(corners[a, 0], corners[a, 2]))
+        result = bool(False)
+        for i in range(3):
+            start = corners[a, i]
+            n = wp.normalize(wp.cross(real_from_to(start, corners[a, (i + 1) % 3]), up))
+            nearest = wp.dot(n, real_from_to(start, corners[b, 0]))
+            nearest = wp.min(nearest, wp.dot(n, real_from_to(start, corners[b, 1])))
+            result = result or wp.min(nearest, wp.dot(n, real_from_to(start, corners[b, 2]))) > distance
+        return result
+
+    @wp.func
+    def between(n: real3, a0: real3, a1: real3, b0: real3, b1: real3, gap: wp.float64):
+        """Whether a plane with normal n, through the origin, is so far away from two pairs of points beside it."""
+        return wp.min(wp.dot(n, b0), wp.dot(n, b1)) > gap and wp.max(wp.dot(n, a0), wp.dot(n, a1)) < -gap
+
+    @wp.func
+    def stay_apart(
+        a: int,
+        b: int,
+        slack: wp.float64,
+        corners: wp.array2d(dtype=vec),
+        vertex: wp.array(dtype=vec),
+        planes: wp.array(dtype=plane),
+    ):
+        """Whether two faces do not meet wherever their corners move to by less than `slack` each.
+
+        All of a face stays as near to where it was as its corners do, so that faces on two sides of a plane, more than
+        twice that apart, stay apart. With a corner in common, the others move by less than twice that relative to it:
+        a plane through it that they are so far away from still has one face on each side.
+        """
+        common = common_corners(vertex[a], vertex[b])
+        if common[2] > 1:
+            return True
+        gap = wp.float64(2.0) * slack
+        if common[2] == 0:  # a plane's normal is not longer than 1: heights are not overestimated
+            if far_from_plane(planes[a], b, corners, gap) or far_from_plane(planes[b], a, corners, gap):
+                return True
+            return beside(a, b, corners, gap) or beside(b, a, corners, gap)
+        i = common[0]
+        j = common[1]
+        a0 = real_from_to(corners[a, i], corners[a, (i + 1) % 3])
+        a1 = real_from_to(corners[a, i], corners[a, (i + 2) % 3])
+        b0 = real_from_to(corners[b, j], corners[b, (j + 1) % 3])
+        b1 = real_from_to(corners[b, j], corners[b, (j + 2) % 3])
+        away = wp.normalize(b0 + b1) - wp.normalize(a0 + a1)
+        if between(wp.normalize(away), a0, a1, b0, b1, gap):
+            return True
+        # Through the middle of the narrower gap between a side of one and a side of the other, across the surface.
+        p = wp.normalize(a0)
+        q = wp.normalize(b0)
+        if wp.dot(wp.normalize(a1), wp.normalize(b0) + wp.normalize(b1)) > wp.dot(p, q + wp.normalize(b1)):
+            p = wp.normalize(a1)
+        if wp.dot(p, wp.normalize(b1)) > wp.dot(p, q):
+            q = wp.normalize(b1)
+        up = wp.cross(a0, a1)
+        other_up = wp.cross(b0, b1)
+        up = wp.normalize(up) + wp.normalize(other_up) * wp.sign(wp.dot(up, other_up))
+        across = wp.normalize(wp.cross(up, p + q))
+        return between(across * wp.sign(wp.dot(across, away)), a0, a1, b0, b1, gap)
+
+    @wp.func
     def crossings_of_pair(
         a: int,
         b: int,
@@ -380,6 +461,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         weld: wp.array(dtype=wp.int64),
         group: wp.array(dtype=wp.int32),
         group_bits: int,
+        slack: int,
         first: int,
         step: int,
         corners: wp.array2d(dtype=vec),
@@ -388,7 +470,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         slot_boxes: wp.array(dtype=box),
         boxes: wp.array(dtype=box),
     ):
-        """All about the faces of one leaf, and its own box."""
+        """All about the faces of one leaf, and its own box; boxes with room for moving by `slack`."""
         leaf = first + step * wp.tid()
         leaf_low = vec((1 << BOX_BITS) - 1)
         leaf_high = vec(0)
@@ -407,8 +489,8 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
             vertex[slot] = vec(int(weld[i0]), int(weld[i1]), int(weld[i2]))
             planes[slot] = plane_through(a, b, c)
             g = group[index % group.shape[0]]
-            low = cell(wp.min(wp.min(a, b), c), g, group_bits)
-            high = cell(wp.max(wp.max(a, b), c), g, group_bits)
+            low = cell(wp.min(wp.min(a, b), c) - vec(slack), g, group_bits)
+            high = cell(wp.max(wp.max(a, b), c) + vec(slack), g, group_bits)
             slot_boxes[slot] = packed(low, high)
             leaf_low = wp.min(leaf_low, low)
             leaf_high = wp.max(leaf_high, high)
@@ -477,11 +559,15 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         component: wp.array(dtype=wp.int32),
         order: wp.array(dtype=wp.int64),
         faces: wp.array(dtype=wide),
+        slack: int,
         start: int,
         pairs: wp.array(dtype=two),
         ends: wp.array(dtype=wide),
     ):
-        """How many pairs meet of a slot of this leaf and a later slot; they are written from row `start` if >= 0."""
+        """How many pairs meet of a slot of this leaf and a later slot; they are written from row `start` if >= 0.
+
+        With `slack`, all pairs that might meet once their corners have moved by less than that.
+        """
         num_slots = order.shape[0]
         leaf_box = boxes[leaf]
         top = level_start.shape[0] - 2
@@ -502,9 +588,17 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
                         slot_box = slot_boxes[a]
                         if overlap(slot_box, node_box):
                             for b in range(wp.max(begin, a + 1), end):
-                                if overlap(slot_box, slot_boxes[b]) and may_meet(a, b, corners, vertex, planes):
+                                if overlap(slot_box, slot_boxes[b]):
                                     at = wp.where(start < 0, -1, start + count)
-                                    count += visit_pair(a, b, corners, vertex, component, order, faces, at, pairs, ends)
+                                    if slack > 0:
+                                        if not stay_apart(a, b, wp.float64(slack), corners, vertex, planes):
+                                            if at >= 0:
+                                                pairs[at] = two(order[a], order[b])
+                                            count += 1
+                                    elif may_meet(a, b, corners, vertex, planes):
+                                        count += visit_pair(
+                                            a, b, corners, vertex, component, order, faces, at, pairs, ends
+                                        )
                 node += 1
                 while level < top and (node % BRANCHING == 0 or node >= level_start[level + 1] - level_start[level]):
                     node = (node + BRANCHING - 1) // BRANCHING
@@ -522,6 +616,7 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         component: wp.array(dtype=wp.int32),
         order: wp.array(dtype=wp.int64),
         faces: wp.array(dtype=wide),
+        slack: int,
         leaves: wp.array(dtype=wp.int64),
         starts: wp.array(dtype=wp.int64),
         first: int,
@@ -534,7 +629,30 @@ def make_intersection_kernels(_: Any) -> IntersectionKernels:
         i = first + step * wp.tid()
         counts[i] = visit_leaf(
             int(leaves[i]), level_start, boxes, slot_boxes, corners, vertex, planes, component, order, faces,
-            int(starts[i]), pairs, ends,
+            slack, int(starts[i]), pairs, ends,
         )  # fmt: skip
 
-    return IntersectionKernels(order_codes, fill_leaves, merge_boxes, visit_leaves)
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def visit_pairs(
+        candidates: wp.array(dtype=two),
+        corners: wp.array2d(dtype=vec),
+        vertex: wp.array(dtype=vec),
+        planes: wp.array(dtype=plane),
+        component: wp.array(dtype=wp.int32),
+        order: wp.array(dtype=wp.int64),
+        faces: wp.array(dtype=wide),
+        first: int,
+        step: int,
+        meets: wp.array(dtype=wp.int32),
+        pairs: wp.array(dtype=two),
+        ends: wp.array(dtype=wide),
+    ):
+        """Which pairs of slots meet; all about those that do goes to the row of the pair."""
+        i = first + step * wp.tid()
+        a = int(candidates[i][0])
+        b = int(candidates[i][1])
+        meets[i] = 0
+        if may_meet(a, b, corners, vertex, planes):
+            meets[i] = visit_pair(a, b, corners, vertex, component, order, faces, i, pairs, ends)
+
+    return IntersectionKernels(order_codes, fill_leaves, merge_boxes, visit_leaves, visit_pairs)

@@ -10,7 +10,8 @@ import diffrender.fit.run as run
 from diffrender.cameras import PinholeCamera, look_at, stack_cameras
 from diffrender.fit import FitSettings, fit
 from diffrender.fit.checkpoint import load_checkpoint
-from diffrender.fit.trainer import Trainer, start_mesh
+from diffrender.fit.start import start_mesh
+from diffrender.fit.trainer import Trainer
 from diffrender.io.datasets import load_dataset
 from diffrender.io.image_set import ImageSet
 from diffrender.io.images import load_image, save_image
@@ -232,24 +233,6 @@ def test_a_checkpoint_of_another_fit_is_refused(images, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(half[: len(half) // 2])
     with pytest.raises(ValueError, match="no checkpoint of a fit, or a damaged one"):
         fit(images, tmp_path, settings, resume=True, progress=False)
-
-
-def test_a_failing_write_leaves_the_old_checkpoint(images, tmp_path, monkeypatch):
-    settings = FitSettings(steps=2, image_sizes=(24,), mesh_cells=8, checkpoint_every=1, turntable_frames=0)
-    whole = torch.save
-    saved = []
-
-    def save(content, path):
-        if saved:
-            path.write_bytes(b"half")
-            raise OSError("no space left on device")
-        saved.append(whole(content, path))
-
-    monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(OSError, match="no space left"):
-        fit(images, tmp_path / "out", settings, progress=False)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint.pt"]
-    assert len(load_checkpoint(tmp_path / "out" / "checkpoint.pt", images.train, settings)["history"]) == 1
 
 
 def test_a_set_without_views_to_fit_is_refused(images, tmp_path):

@@ -1,0 +1,186 @@
+"""The mesh that a fit starts from, and a clear word where masks and cameras do not go together.
+
+Masks alone say nothing about cameras, but the hull of all of them does: with wrong cameras their cones hardly meet.
+What usually goes wrong with cameras (axes, direction of the pose, unit of length) is then tried in turn on small
+masks, and named where it would have helped.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..cameras import Camera
+from ..hull import object_bounds, visual_hull
+from ..io.image_set import ImageSet
+from ..losses import iou
+from ..mesh import Mesh
+from ..primitives import sphere
+from ..render import render
+from .settings import FitSettings
+from .views import Masks, Views
+
+HULL_IMAGE_SIZE = 800  # longest side of the masks that carve: finer ones only cost time
+MARGIN = 0.02  # bounds that a set brings fit tightly, masks may not: relative to the longest side
+DOUBTFUL = 0.85  # mean IoU of start and masks: hulls of right cameras reach 0.9, but coarse ones of thin things less
+CLEARLY_BETTER = 0.1  # IoU
+LIKELY = 0.8  # IoU of the coarse hull that tries a mistake
+TRIED_VIEWS = 8
+TRIED_SIZE = 120  # longest side of their masks
+TRIED_CELLS = 40
+OTHER_UNIT = 5.0  # bounds that are so many times larger or smaller than what the masks see are in another unit
+
+# What may have happened to a pose P: it is diag P or diag P^-1. (A turn of the world on the other side of P turns the
+# object as well, and shows in no picture.)
+_MISTAKES = {
+    "the axes y and z of the cameras were turned around (OpenGL's taken for OpenCV's, or the other way around)": (
+        (1.0, -1.0, -1.0),
+        False,
+    ),
+    "the images were upside down (turned by 180 degrees against their cameras)": ((-1.0, -1.0, 1.0), False),
+    "the poses were inverted (world to camera taken for camera to world, or the other way around)": (
+        (1.0, 1.0, 1.0),
+        True,
+    ),
+    "the poses were inverted, and the axes y and z of the cameras turned around": ((1.0, -1.0, -1.0), True),
+}
+
+
+def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
+    """The mesh that the first stage starts from.
+
+    Raises ValueError, with what to try, where the masks are empty or do not go together with the cameras.
+    """
+    masks = Masks((view.silhouette, view.camera) for view in Views(images, HULL_IMAGE_SIZE, memory=0))
+    _check_masks(images.names, masks)
+    try:
+        mesh = _start(images, masks, settings)
+    except ValueError as error:
+        raise ValueError(
+            _likely_mistake(images, masks)
+            or f"{error}. The cones of the {len(images)} silhouettes do not meet: cameras and images do not belong "
+            "together, or the poses follow another convention than the format has; none of the usual mix-ups helps"
+        ) from error
+    if settings.start == "hull" and agreement(mesh, *_small(masks)) < DOUBTFUL:
+        mistake = _likely_mistake(images, masks)
+        if mistake is not None:
+            raise ValueError(mistake)
+    return mesh
+
+
+@torch.no_grad()
+def agreement(mesh: Mesh, masks: Sequence[Tensor], cameras: Sequence[Camera]) -> float:
+    """Mean IoU of the silhouettes of `mesh` with `masks`."""
+    total = 0.0
+    for mask, camera in zip(masks, cameras, strict=True):
+        seen = render(mesh, camera, intersecting=False)[..., -1] >= 0.5
+        total += float(iou(seen.float(), (mask >= 0.5).float()))
+    return total / len(masks)
+
+
+def _start(images: ImageSet, masks: Masks, settings: FitSettings) -> Mesh:
+    bounds = object_bounds(masks, masks.cameras) if images.bounds is None else _widened(images.bounds)
+    cells = settings.mesh_cells // 2 ** (len(settings.image_sizes) - 1 if settings.fit_shape else 0)
+    if settings.start == "hull":
+        return visual_hull(masks, masks.cameras, bounds, resolution=cells)
+    if images.bounds is not None and (wrong := _other_unit(bounds, *_small(masks))):
+        raise ValueError(wrong)
+    # an icosphere has 10 * 4^n faces around half of it, of 2 in each cell: pi / 2 cells^2 on a face of the box
+    ball = sphere(max(1, round(math.log(math.pi / 2 * cells**2 / 5, 4))))
+    return Mesh(bounds.mean(0) + ball.vertices * (bounds[1] - bounds[0]) / 2, ball.faces)
+
+
+def _widened(bounds: Tensor) -> Tensor:
+    margin = MARGIN * float((bounds[1] - bounds[0]).max())
+    return torch.stack([bounds[0] - margin, bounds[1] + margin])
+
+
+def _check_masks(names: Sequence[str], masks: Masks) -> None:
+    """Raise where there is no object in a mask, or nothing but the object in all of them."""
+    shares = torch.tensor([float(mask.float().mean()) for mask in masks])
+    empty = [name for name, share in zip(names, shares.tolist(), strict=True) if share == 0]
+    if empty:
+        raise ValueError(
+            f"the mask is empty in {len(empty)} of the {len(names)} views ({_listed(empty)}): nothing to fit there. "
+            "Alpha may be 0 everywhere, or the object too dark for the threshold; repair those images, or leave the "
+            "views out (--views names those to keep)"
+        )
+    if bool((shares == 1).all()):
+        raise ValueError(
+            f"the masks of all {len(names)} views cover the whole image: no outline to fit. Alpha is probably 1 "
+            "everywhere; images must be cut out, with alpha 0 around the object"
+        )
+
+
+def _other_unit(bounds: Tensor, masks: list[Tensor], cameras: list[Camera]) -> str | None:
+    """A sentence, where the `bounds` are far from the place, or the size, of what the masks see together."""
+    try:
+        seen = object_bounds(masks, cameras).to(bounds)
+    except ValueError:
+        return None  # nothing to compare with: the cameras are wrong themselves
+    ratio = float((bounds[1] - bounds[0]).max() / (seen[1] - seen[0]).max())
+    apart = bool((bounds[0] > seen[1]).any() or (bounds[1] < seen[0]).any())
+    if not apart and 1 / OTHER_UNIT < ratio < OTHER_UNIT:
+        return None
+    return (
+        f"the bounds of the image set, {_box(bounds)}, do not fit to what masks and cameras see at {_box(seen)}: "
+        f"{'another place' if apart else f'{ratio:.3g} times as large'}. The cameras' translations and the bounds are "
+        "probably in different units (m and mm differ by 1000); bring them to one, or remove the bounds"
+    )
+
+
+def _likely_mistake(images: ImageSet, masks: Masks) -> str | None:
+    """A sentence about the usual mistake that would explain the masks much better than the cameras as they are."""
+    small, cameras = _small(masks)
+    if images.bounds is not None and (wrong := _other_unit(_widened(images.bounds), small, cameras)):
+        return wrong
+    found = _hull_agreement(small, cameras)
+    scores = {name: _hull_agreement(small, [_mistaken(c, *how) for c in cameras]) for name, how in _MISTAKES.items()}
+    best = max(scores, key=scores.__getitem__)
+    if scores[best] < found + CLEARLY_BETTER or scores[best] < LIKELY:
+        return None
+    return (
+        f"masks and cameras do not go together: what all {len(images)} masks see in common agrees with them to an IoU "
+        f"of {found:.2f}. It would be {scores[best]:.2f} if {best}: check how the poses were written"
+    )
+
+
+def _hull_agreement(masks: list[Tensor], cameras: list[Camera]) -> float:
+    """How well a coarse hull agrees with `masks`; 0 where there is none."""
+    try:
+        hull = visual_hull(masks, cameras, object_bounds(masks, cameras), resolution=TRIED_CELLS, growth=0.5)
+    except ValueError:
+        return 0.0
+    return agreement(hull, masks, cameras)
+
+
+def _mistaken(camera: Camera, turn: Sequence[float], inverted: bool) -> Camera:
+    """`camera` with the pose diag(turn) P, or diag(turn) P^-1."""
+    R, t = (camera.R.T, -camera.R.T @ camera.t) if inverted else (camera.R, camera.t)
+    around = R.new_tensor(turn)
+    return camera.replace(R=around[:, None] * R, t=around * t)
+
+
+def _small(masks: Masks) -> tuple[list[Tensor], list[Camera]]:
+    """Some of the masks, evenly spread, on small images, and their cameras."""
+    chosen = torch.linspace(0, len(masks) - 1, min(TRIED_VIEWS, len(masks))).round().long().tolist()
+    small, cameras = [], []
+    for i in chosen:
+        height, width = masks.cameras[i].size
+        scale = min(1.0, TRIED_SIZE / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        resized = torch.nn.functional.interpolate(masks[i][None, None].float(), size, mode="area")[0, 0]
+        # at least 0.5 is in the mask; thin things that are averaged away would leave none
+        small.append((resized >= min(0.5, float(resized.max()))).float())
+        cameras.append(masks.cameras[i].resize(size))
+    return small, cameras
+
+
+def _box(bounds: Tensor) -> str:
+    low, high = (", ".join(f"{x:.3g}" for x in corner) for corner in bounds.tolist())
+    return f"({low}) to ({high})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

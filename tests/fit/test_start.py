@@ -1,0 +1,86 @@
+"""Where a fit starts, and what it says about masks and cameras that do not go together."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffrender.fit.settings import FitSettings
+from diffrender.fit.start import agreement, start_mesh
+from diffrender.fit.views import Views
+from diffrender.io.datasets import load_dataset
+from diffrender.io.masks import alpha_mask
+
+SETTINGS = FitSettings(image_sizes=(32,), mesh_cells=24)
+AROUND_X = torch.tensor([1.0, -1.0, -1.0])
+AROUND_Z = torch.tensor([-1.0, -1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def images(small_set):
+    return load_dataset(small_set).train
+
+
+def with_cameras(images, change):
+    return replace(images, cameras=tuple(camera.replace(**change(camera.R, camera.t)) for camera in images.cameras))
+
+
+def test_the_hull_of_right_cameras_agrees_with_the_masks(images):
+    views = Views(images)
+    assert agreement(start_mesh(images, SETTINGS), [v.silhouette for v in views], [v.camera for v in views]) > 0.9
+
+
+MIX_UPS = {
+    "axes y and z of the cameras were turned around": lambda R, t: {"R": AROUND_X[:, None] * R, "t": AROUND_X * t},
+    "images were upside down": lambda R, t: {"R": AROUND_Z[:, None] * R, "t": AROUND_Z * t},
+    "poses were inverted (": lambda R, t: {"R": R.T.contiguous(), "t": -R.T @ t},
+    "poses were inverted, and the axes": lambda R, t: {"R": R.T * AROUND_X, "t": -R.T @ t},
+}
+
+
+@pytest.mark.parametrize("mistake", MIX_UPS)
+def test_a_usual_mix_up_of_poses_is_named(mistake, images):
+    with pytest.raises(ValueError, match=r"masks and cameras do not go together.* IoU of 0\.\d\d") as caught:
+        start_mesh(with_cameras(images, MIX_UPS[mistake]), SETTINGS)
+    assert f"if the {mistake}" in str(caught.value)
+
+
+def test_poses_that_no_usual_mix_up_explains_are_said_to_be_so(images):
+    away = torch.tensor([[k % 3 - 1.0, k % 2 - 0.5, 0.0] for k in range(len(images))])  # each looks elsewhere
+    cameras = tuple(c.replace(t=c.t + 3 * x) for c, x in zip(images.cameras, away, strict=True))
+    with pytest.raises(ValueError, match="cameras and images do not belong together"):
+        start_mesh(replace(images, cameras=cameras), SETTINGS)
+
+
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+@pytest.mark.parametrize("start", ["hull", "sphere"])
+def test_bounds_in_another_unit_are_named(factor, start, images):
+    low, high = torch.tensor([[-0.8, -1.0, -0.6], [1.4, 0.6, 0.8]])
+    middle = (low + high) / 2
+    scaled = replace(images, bounds=torch.stack([middle + factor * (low - middle), middle + factor * (high - middle)]))
+    with pytest.raises(ValueError, match=r"times as large.*different units \(m and mm differ by 1000\)"):
+        start_mesh(scaled, replace(SETTINGS, start=start))
+
+
+def test_bounds_of_another_place_are_named(images):
+    with pytest.raises(ValueError, match="another place"):
+        start_mesh(replace(images, bounds=torch.tensor([[8.0, 8.0, 8.0], [10.0, 10.0, 10.0]])), SETTINGS)
+
+
+def test_bounds_that_fit_are_used(images):
+    bounds = torch.tensor([[-0.8, -1.0, -0.6], [1.4, 0.6, 0.8]])
+    mesh = start_mesh(replace(images, bounds=bounds), replace(SETTINGS, start="sphere"))
+    # an icosphere reaches its box only where it has vertices; 2 % of margin on each side
+    torch.testing.assert_close(mesh.bounds(), bounds, rtol=0, atol=0.1)
+
+
+def test_empty_masks_are_named_and_full_ones_refused(images):
+    def without_two(image):
+        mask = alpha_mask(image)
+        return mask * 0 if float(mask.sum()) in darkest else mask
+
+    darkest = {float(images.load(k)[1].sum()) for k in (1, 4)}
+    with pytest.raises(ValueError, match=r"empty in 2 of the 8 views \(1\.png, 4\.png\)"):
+        start_mesh(replace(images, segment=without_two), SETTINGS)
+    with pytest.raises(ValueError, match="masks of all 8 views cover the whole image"):
+        start_mesh(replace(images, segment=lambda image: torch.ones(image.shape[:2])), SETTINGS)
