@@ -23,6 +23,20 @@ def differentiable_once(value: Tensor, message: str) -> Tensor:
     return _Once.apply(value, message)
 
 
+def is_plain_autograd() -> bool:
+    """Whether nothing but torch's ordinary reverse mode is at work: no `torch.func`, forward mode or tracing.
+
+    Kernels take only that; whoever calls them falls back to plain torch for the others.
+    """
+    transformed = torch._C._are_functorch_transforms_active()
+    return not (transformed or torch.autograd.forward_ad._current_level >= 0 or torch.compiler.is_compiling())
+
+
+def is_batched(value: Tensor) -> bool:
+    """Whether a gradient is in truth several at once, of `vectorize=True` or `torch.func`: no kernel can read it."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(value))
+
+
 class _Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, message: str) -> Tensor:

@@ -412,11 +412,16 @@ class Camera(abc.ABC):
         affine = self._affine_rays()
         if affine is not None:
             return *affine.at(xy), seen
+        directions, exist = self._own_rays(self._unmap(xy))
+        return torch.zeros_like(directions), directions, seen & exist
+
+    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Finite pixels, as they were before crop and resize -> directions of depth 1, and which of them exist."""
         closed = type(self).from_pixels is not Camera.from_pixels  # the search tries other points than those of `xy`
-        directions = self._handed_over(xy.shape[:-1] if closed else torch.Size()).from_pixels(self._unmap(xy))
-        seen = seen & torch.isfinite(directions.detach()).all(-1)
-        directions = torch.where(seen[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
-        return torch.zeros_like(directions), directions / self.depth_of(directions)[..., None], seen
+        directions = self._handed_over(xy.shape[:-1] if closed else torch.Size()).from_pixels(xy)
+        exist = torch.isfinite(directions.detach()).all(-1)
+        directions = torch.where(exist[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
+        return directions / self.depth_of(directions)[..., None], exist
 
     def _affine_rays(self) -> LinearRays | None:
         """`affine_rays` in the pixels of the image, after crop and resize."""

@@ -94,9 +94,7 @@ class Distortion:
             return r * factor, factor + 2 * r * r * slope
 
         rho = torch.sqrt(x * x + y * y).nan_to_num(nan=0.0)
-        # Just inside the fold, where the slope is still positive.
-        largest = 0.999 * torch.as_tensor(limit, dtype=x.dtype, device=x.device).sqrt().clamp(max=STEEPEST)
-        r = invert_monotone(radius, rho, largest)
+        r = invert_monotone(radius, rho, bracket_end(torch.as_tensor(limit, dtype=x.dtype, device=x.device)))
         ratio = torch.where(rho > 0, r / rho, 1.0)
         return ratio * x, ratio * y
 
@@ -108,11 +106,11 @@ class Distortion:
         """The homography of the tilt."""
         if not self.tilt:
             return u, v
-        sx, cx, sy, cy = self._tilt_rotation()
-        a, b = cy * u + sy * sx * v - sy * cx, cx * v + sx
+        m = self.packed_tilt()
         c = self._tilt_denominator(u, v)
-        c = torch.where(c > 1e-6, c, 1.0)  # behind the sensor, where nothing is valid
-        return cy * cx * a / c + sy * cx, cy * cx * b / c - sx
+        ahead = c > 1e-6  # behind the sensor nothing is valid
+        inverse = torch.where(ahead, 1.0, 0.0) / torch.where(ahead, c, 1.0)
+        return (m[0] * u + m[1] * v + m[2]) * inverse, (m[3] * u + m[4] * v + m[5]) * inverse
 
     def from_sensor(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of `to_sensor`."""
@@ -123,6 +121,19 @@ class Distortion:
         # The transposed rotation takes (a, b, 1) back.
         x, y, w = cy * a + sy, sy * sx * a + cx * b - cy * sx, -sy * cx * a + sx * b + cy * cx
         return x / w, y / w
+
+    def packed(self) -> tuple[Tensor | float, ...]:
+        """All coefficients in the order of the kernels: numerator, denominator, tangential, prism, tilt."""
+        parts = ((self.numerator, 4), (self.denominator, 3), (self.tangential, 2), (self.prism, 4))
+        padded = [value for part, size in parts for value in (*part, *(0.0,) * (size - len(part)))]
+        return (*padded, *(self.packed_tilt() if self.tilt else (0.0,) * 9))
+
+    def packed_tilt(self) -> tuple[Tensor, ...]:
+        """The homography of the tilted sensor, row by row."""
+        sx, cx, sy, cy = self._tilt_rotation()
+        a, b, c = (cy, sy * sx, -sy * cx), (torch.zeros_like(cx), cx, sx), (sy, -cy * sx, cy * cx)
+        x = [cy * cx * one + sy * cx * other for one, other in zip(a, c, strict=True)]
+        return *x, *(cy * cx * one - sx * other for one, other in zip(b, c, strict=True)), *c
 
     def _radial(self, s: Tensor, slope: bool = True) -> tuple[Tensor, Tensor]:
         """The radial factor and its derivative by s."""
@@ -149,3 +160,8 @@ class Distortion:
 
 def _derivative(coefficients: Sequence[Tensor | float]) -> tuple[Tensor | float, ...]:
     return tuple(i * c for i, c in enumerate(coefficients) if i) or (0.0,)
+
+
+def bracket_end(limit: Tensor) -> Tensor:
+    """The radius up to which to search, just inside the fold (at s = `limit`), where the slope is still positive."""
+    return 0.999 * limit.sqrt().clamp(max=STEEPEST)

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from diffrender.cameras.distortion import Distortion
+from diffrender.cameras.base import Camera
+from diffrender.cameras.distortion import Distortion, bracket_end
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
 from diffrender.cameras.lenses import Lens
 from diffrender.cameras.spread import spread
+from diffrender.derivatives import is_plain_autograd
+from diffrender.kernels import LensModel, LensShape, project_lens, unproject_lens
+
+# From so many points on the kernels are worth their start.
+MANY = 1 << 14
 
 
 class LensCamera(IntrinsicsCamera):
@@ -21,8 +27,11 @@ class LensCamera(IntrinsicsCamera):
     A model says which lens and which distortion; projection, inverse and domain are written here once. Where there is
     a distortion its inverse starts at that of the radial part and goes on by Newton's method with the analytic
     Jacobian; first and second derivatives by the implicit function theorem.
+
+    Many points take a kernel (`diffrender.kernels.lens`), whose reference is what is written here.
     """
 
+    depth_is_z: ClassVar[bool] = False  # else it is the distance from the centre
     spreads_parameters: ClassVar[bool] = False  # folds are found once per camera, not once per point
 
     @abc.abstractmethod
@@ -64,6 +73,65 @@ class LensCamera(IntrinsicsCamera):
         u, v = h * x, h * y
         _, growing = distortion.jacobian(u, v)
         return seen & growing & (u * u + v * v < distortion.fold()) & distortion.tilted_ahead(*distortion.distort(u, v))
+
+    def depth_of(self, points: Tensor) -> Tensor:
+        return points[..., 2] if self.depth_is_z else super().depth_of(points)
+
+    def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._takes_kernel(points):
+            return super()._own_project(points)
+        return project_lens(self._model(), points, self._values(points.dtype))
+
+    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._takes_kernel(xy):
+            return super()._own_rays(xy)
+        return unproject_lens(self._model(), xy, self._values(xy.dtype))
+
+    def _takes_kernel(self, points: Tensor) -> bool:
+        alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
+        many = points[..., 0].numel() >= MANY and points.dtype in (torch.float32, torch.float64)
+        return many and alike and is_plain_autograd()
+
+    def _values(self, dtype: torch.dtype) -> list[Tensor]:
+        return [getattr(self, name).to(dtype) for name in self._names]
+
+    def _model(self) -> LensModel:
+        """This class of cameras as the kernels see it; its functions take the values of the parameters."""
+        lens, distortion = self.lens(), self.distortion()
+        terms = (len(distortion.numerator), len(distortion.denominator))
+        kinds = (bool(distortion.tangential), bool(distortion.prism), bool(distortion.tilt))
+
+        def camera(values: tuple[Tensor, ...]) -> "LensCamera":
+            return self._with(dict(zip(self._names, values, strict=True)))
+
+        def project(points: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+            return Camera._own_project(camera(values), points)
+
+        def rays(xy: Tensor, *values: Tensor) -> Tensor:
+            return Camera._own_rays(camera(values), xy)[0]
+
+        shape = LensShape(lens.kind, *terms, *kinds, self.depth_is_z)
+        return LensModel(shape, lambda *v: camera(v)._packed(), lambda *v: camera(v)._limits(), project, rays)
+
+    def _packed(self) -> Tensor:
+        """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.lens().packed(), *self.distortion().packed())
+        columns = [torch.as_tensor(n, dtype=self.fx.dtype, device=self.fx.device) for n in numbers]
+        return torch.stack([column.expand_as(self.fx) for column in columns], dim=-1).reshape(-1, len(columns))
+
+    def _limits(self) -> Tensor:
+        """What the inverse needs besides: [B, NUM_LIMITS]."""
+        distortion = self.distortion()
+        with torch.no_grad():
+            fold, limit = (
+                torch.as_tensor(n, dtype=self.fx.dtype, device=self.fx.device).expand_as(self.fx)
+                for n in (distortion.fold(), self.lens().limit())
+            )
+            bracket = bracket_end(torch.minimum(fold, limit))
+            untilt = torch.stack(distortion.packed_tilt(), dim=-1) if distortion.tilt else torch.eye(3).to(fold)
+            inverse = torch.linalg.inv(untilt.reshape(*untilt.shape[:-1], 3, 3) if distortion.tilt else untilt)
+            inverse = inverse.reshape(*inverse.shape[:-2], 9).expand(*self.fx.shape, 9)
+            return torch.cat((torch.stack((fold, bracket, limit), dim=-1), inverse), dim=-1).reshape(-1, 12)
 
     def _spread_over(self, points: torch.Size) -> Self:
         """A handed-over camera with its parameters repeated for many `points`, where that matters to gradients."""

@@ -11,12 +11,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffrender.kernels import LensKind
+
 # Beyond a thousand focal lengths aside points are treated as there: the powers of a distortion stay finite.
 STEEPEST = 1e3
 
 
 class Lens(abc.ABC):
     """A radial projection without its focal length."""
+
+    @property
+    @abc.abstractmethod
+    def kind(self) -> LensKind:
+        """What the kernels call it."""
+
+    @abc.abstractmethod
+    def packed(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        """Its parameters in the order of the kernels."""
 
     @abc.abstractmethod
     def scale(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -53,6 +64,13 @@ class Sphere(Lens):
     xi: Tensor | float = 0.0
     alpha: Tensor | float = 0.0
     beta: Tensor | float = 1.0
+
+    @property
+    def kind(self) -> LensKind:
+        return LensKind.SPHERE if self._bends() else LensKind.PINHOLE
+
+    def packed(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        return self.xi, self.alpha, self.beta
 
     def scale(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         h, _ = self._scale_and_lifted(x, y, z)
@@ -116,6 +134,13 @@ class Angular(Lens):
     """
 
     omega: Tensor | None = None
+
+    @property
+    def kind(self) -> LensKind:
+        return LensKind.ANGULAR
+
+    def packed(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        return *self._gain(), 0.0
 
     def scale(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         gain, omega = self._gain()

@@ -35,6 +35,7 @@ class OpenCVCamera(LensCamera):
     """
 
     vector_parameters: ClassVar[frozenset[str] | None] = frozenset({"dist"})
+    depth_is_z: ClassVar[bool] = True
     dist: Tensor
 
     def __init__(
@@ -65,6 +66,3 @@ class OpenCVCamera(LensCamera):
     def distortion(self) -> Distortion:
         k1, k2, p1, p2, *more = self.dist.unbind(-1)
         return Distortion((k1, k2, *more[:1]), tuple(more[1:4]), (p1, p2), tuple(more[4:8]), tuple(more[8:]))
-
-    def depth_of(self, points: Tensor) -> Tensor:
-        return points[..., 2]

@@ -3,11 +3,16 @@
 from .barycentrics import barycentrics
 from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
+from .lens import LensModel, project_lens, unproject_lens
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
 from .reference import barycentrics_reference, first_hit_reference
 from .transform import to_cameras
+from .warp_lens import LensKind, LensShape
 
 __all__ = [
+    "LensKind",
+    "LensModel",
+    "LensShape",
     "RayTree",
     "SortedRays",
     "barycentrics",
@@ -19,6 +24,7 @@ __all__ = [
     "first_hit_reference",
     "hidden_area",
     "image_slots",
+    "project_lens",
     "project_linear",
     "rasterize_linear",
     "scattered_slots",
@@ -26,4 +32,5 @@ __all__ = [
     "split_at_crossings",
     "split_at_pixels",
     "to_cameras",
+    "unproject_lens",
 ]

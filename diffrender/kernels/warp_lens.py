@@ -1,0 +1,607 @@
+"""The Warp kernels of lens cameras: projection, its inverse, and the gradients of both, a point at a time.
+
+Each follows the plain-torch formulas of `cameras/lenses.py`, `cameras/distortion.py` and `cameras/lens_camera.py`, with
+derivatives written out. An item of a kernel is a part of a camera's points; gradients to the camera's parameters are
+summed part by part, so that they do not depend on the number of threads.
+"""
+
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
+from enum import IntEnum
+from functools import cache
+from typing import Any, NamedTuple
+
+import warp as wp
+
+
+class LensKind(IntEnum):
+    """The classes of `cameras/lenses.py`; the pinhole is the `Sphere` without parameters."""
+
+    PINHOLE = 0
+    SPHERE = 1
+    ANGULAR = 2
+
+
+class LensShape(NamedTuple):
+    """What a kernel is made for: the lens, how many terms of which kind its distortion has, and its depth."""
+
+    lens: LensKind
+    numerator: int
+    denominator: int
+    tangential: bool
+    prism: bool
+    tilt: bool
+    depth_is_z: bool
+
+
+# Where a camera's numbers stand in its row of parameters: fx, fy, cx, cy; three of the lens; the distortion's
+# numerator, denominator, tangential and prism terms; and the homography of the tilted sensor, row by row.
+FOCAL, LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT, NUM_PARAMETERS = 0, 4, 7, 11, 14, 16, 20, 29
+# And in the row of what only the inverse needs: s up to the fold, the radius up to which the search for a start goes,
+# s up to the end of the lens, and the inverse of the homography.
+FOLD, BRACKET, LIMIT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 12
+
+MAX_BISECTIONS = 60  # exhaust float64
+MAX_ITERATIONS = 40  # of Newton's method in the plane, which needs about 3; the rest is for backtracking near folds
+START = 1e-3  # relative; from there the next three steps of Newton's method reach rounding
+LARGEST_STEP = 0.5
+SHRINK = 0.25
+STEEPEST = 1e3  # as in `cameras/lenses.py`
+
+
+class LensKernels(NamedTuple):
+    """The kernels for one floating-point type and shape of lens."""
+
+    project: Any
+    project_backward: Any
+    unproject: Any
+    unproject_backward: Any
+
+
+@cache
+def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    vec2, vec3, vec4 = (wp.types.vector(n, real) for n in (2, 3, 4))
+    vec6 = wp.types.vector(6, real)
+    row = wp.types.vector(NUM_PARAMETERS, real)
+    extra = wp.types.vector(NUM_LIMITS, real)
+    total = wp.types.vector(NUM_PARAMETERS, wp.float64)
+    numerator, denominator = shape.numerator, shape.denominator
+    tangential, prism, tilt = int(shape.tangential), int(shape.prism), int(shape.tilt)
+    distorts = int(bool(numerator or denominator or tangential or prism or tilt))
+    depth_is_z = int(shape.depth_is_z)
+    eps = 2.0**-23 if real is wp.float32 else 2.0**-52
+    small = eps**0.5
+    rounding = 8.0 * eps  # of a plane coordinate of size 1
+    one_third = 1.0 / 3.0
+
+    @wp.func
+    def least_depth(x: real, y: real):
+        return wp.max(wp.max(wp.abs(x), wp.abs(y)) / real(STEEPEST), real(1e-12))
+
+    # Lenses: h and its derivatives by s = x^2 + y^2, z, and the three parameters.
+
+    @wp.func
+    def pinhole(k: row, x: real, y: real, z: real):
+        least = least_depth(x, y)
+        h = real(1.0) / wp.max(z, least)
+        h_z = -h * h
+        if z < least:
+            h_z = real(0.0)
+        return vec6(h, real(0.0), h_z, real(0.0), real(0.0), real(0.0))
+
+    @wp.func
+    def inverse_or_zero(x: real):
+        if x > real(0.0):
+            return real(1.0) / x
+        return real(0.0)
+
+    @wp.func
+    def sphere(k: row, x: real, y: real, z: real):
+        xi = k[LENS]
+        alpha = k[LENS + 1]
+        beta = k[LENS + 2]
+        rest = real(1.0) - alpha
+        s = x * x + y * y
+        d1 = wp.sqrt(s + z * z)
+        q = z + xi * d1
+        d2 = wp.sqrt(beta * s + q * q)
+        below = alpha * d2 + rest * q
+        least = least_depth(x, y)
+        if below < least:
+            return vec6(real(1.0) / least, real(0.0), real(0.0), real(0.0), real(0.0), real(0.0))
+        h = real(1.0) / below
+        i1 = inverse_or_zero(d1)
+        i2 = alpha * inverse_or_zero(d2)  # alpha times the slope of d2 by q is q i2
+        by_q = q * i2 + rest
+        g = -h * h
+        half = real(0.5)
+        return vec6(
+            h,
+            g * half * (beta * i2 + by_q * xi * i1),
+            g * by_q * (real(1.0) + xi * z * i1),
+            g * by_q * d1,
+            g * (d2 - q),
+            g * half * s * i2,
+        )
+
+    @wp.func
+    def angular(k: row, x: real, y: real, z: real):
+        gain = k[LENS]
+        omega = k[LENS + 1]
+        t = omega * gain
+        s = x * x + y * y
+        square = t * t * s
+        if square <= real(small) * z * z and z > real(0.0):
+            i = real(1.0) / z
+            i2 = square * i * i
+            third = real(one_third)
+            return vec6(
+                gain * i * (real(1.0) - i2 * third),
+                -gain * i * third * (t * i) * (t * i),
+                gain * i * i * (i2 - real(1.0)),
+                i * (real(1.0) - i2),
+                -gain * i * real(2.0) * third * omega * gain * gain * (s * i * i),
+                real(0.0),
+            )
+        scale = real(1.0)
+        if omega > real(0.0):
+            scale = real(1.0) / omega
+        if s <= real(eps) * z * z:
+            return vec6(scale, real(0.0), real(0.0), real(0.0), real(0.0), real(0.0))
+        r = wp.sqrt(s)
+        i = real(1.0) / r
+        angle = wp.atan2(t * r, z)
+        across = real(1.0) / (z * z + square)
+        by_t = r * z * across
+        return vec6(
+            scale * i * angle,
+            real(0.5) * scale * i * i * (t * z * across - angle * i),
+            -scale * t * across,
+            scale * i * by_t * omega,
+            scale * i * (by_t * gain - angle * scale),
+            real(0.0),
+        )
+
+    scale_of = (pinhole, sphere, angular)[shape.lens]
+
+    # Their inverses: a direction of any length.
+
+    @wp.func
+    def pinhole_direction(k: row, u: real, v: real):
+        return vec3(u, v, real(1.0))
+
+    @wp.func
+    def sphere_direction(k: row, u: real, v: real):
+        xi = k[LENS]
+        alpha = k[LENS + 1]
+        beta = k[LENS + 2]
+        one = real(1.0)
+        s = u * u + v * v
+        root = wp.sqrt(wp.max(one - (real(2.0) * alpha - one) * beta * s, real(0.0)))
+        m = (one - beta * alpha * alpha * s) / (alpha * root + one - alpha)
+        c = (m * xi + wp.sqrt(wp.max(m * m + (one - xi * xi) * s, real(0.0)))) / (m * m + s)
+        return vec3(c * u, c * v, c * m - xi)
+
+    @wp.func
+    def angular_direction(k: row, u: real, v: real):
+        gain = k[LENS]
+        omega = k[LENS + 1]
+        square = omega * omega * (u * u + v * v)
+        one = real(1.0)
+        if square <= real(small):
+            sinc = one - square / real(6.0) * (one - square / real(20.0))
+            cos = one - square / real(2.0) * (one - square / real(12.0))
+        else:
+            angle = wp.sqrt(square)
+            sinc = wp.sin(angle) / angle
+            cos = wp.cos(angle)
+        return vec3(sinc / gain * u, sinc / gain * v, cos)
+
+    direction_of = (pinhole_direction, sphere_direction, angular_direction)[shape.lens]
+
+    # The distortion of the plane.
+
+    @wp.func
+    def radial(k: row, s: real):
+        """The radial factor, its derivative by s, and the inverse of its denominator."""
+        n = real(0.0)
+        n_slope = real(0.0)
+        for i in range(numerator):
+            n_slope = n_slope * s + real(numerator - i) * k[NUMERATOR + numerator - 1 - i]
+            n = (n + k[NUMERATOR + numerator - 1 - i]) * s
+        n = n + real(1.0)
+        if denominator == 0:
+            return vec3(n, n_slope, real(1.0))
+        d = real(0.0)
+        d_slope = real(0.0)
+        for i in range(denominator):
+            d_slope = d_slope * s + real(denominator - i) * k[DENOMINATOR + denominator - 1 - i]
+            d = (d + k[DENOMINATOR + denominator - 1 - i]) * s
+        inverse = real(1.0) / (d + real(1.0))
+        f = n * inverse
+        return vec3(f, (n_slope - f * d_slope) * inverse, inverse)
+
+    @wp.func
+    def distort(k: row, f: vec3, u: real, v: real):
+        s = u * u + v * v
+        a = u * f[0]
+        b = v * f[0]
+        if tangential == 1:
+            p1 = k[TANGENTIAL]
+            p2 = k[TANGENTIAL + 1]
+            cross = real(2.0) * (p1 * v + p2 * u)
+            a = a + u * cross + p2 * s
+            b = b + v * cross + p1 * s
+        if prism == 1:
+            a = a + s * (k[PRISM] + k[PRISM + 1] * s)
+            b = b + s * (k[PRISM + 2] + k[PRISM + 3] * s)
+        return vec2(a, b)
+
+    @wp.func
+    def distort_jacobian(k: row, f: vec3, u: real, v: real):
+        """Derivatives of `distort`: (x by u, x by v, y by u, y by v)."""
+        two = real(2.0)
+        xu = f[0] + two * u * u * f[1]
+        xv = two * u * v * f[1]
+        yu = xv
+        yv = f[0] + two * v * v * f[1]
+        if tangential == 1:
+            p1 = k[TANGENTIAL]
+            p2 = k[TANGENTIAL + 1]
+            cross = two * (p1 * u + p2 * v)
+            xu = xu + two * p1 * v + real(6.0) * p2 * u
+            xv = xv + cross
+            yu = yu + cross
+            yv = yv + real(6.0) * p1 * v + two * p2 * u
+        if prism == 1:
+            s = u * u + v * v
+            px = two * (k[PRISM] + two * k[PRISM + 1] * s)
+            py = two * (k[PRISM + 2] + two * k[PRISM + 3] * s)
+            xu = xu + px * u
+            xv = xv + px * v
+            yu = yu + py * u
+            yv = yv + py * v
+        return vec4(xu, xv, yu, yv)
+
+    @wp.func
+    def homography(k: row, a: real, b: real):
+        """The tilted sensor: (a', b', inverse of the homogeneous coordinate, or 0 where nothing is valid)."""
+        c = k[TILT + 6] * a + k[TILT + 7] * b + k[TILT + 8]
+        i = real(0.0)
+        if c > real(1e-6):
+            i = real(1.0) / c
+        x = (k[TILT] * a + k[TILT + 1] * b + k[TILT + 2]) * i
+        y = (k[TILT + 3] * a + k[TILT + 4] * b + k[TILT + 5]) * i
+        return vec3(x, y, i)
+
+    @wp.func
+    def pixel_of(k: row, x: real, y: real, z: real):
+        e = scale_of(k, x, y, z)
+        p = vec2(e[0] * x, e[0] * y)
+        if distorts == 1:
+            p = distort(k, radial(k, p[0] * p[0] + p[1] * p[1]), p[0], p[1])
+        if tilt == 1:
+            w = homography(k, p[0], p[1])
+            p = vec2(w[0], w[1])
+        return vec2(k[FOCAL] * p[0] + k[FOCAL + 2], k[FOCAL + 1] * p[1] + k[FOCAL + 3])
+
+    # Reverse derivatives: cotangents of the pixel -> cotangents of the plane, of the point, of the parameters.
+
+    @wp.func
+    def pull_to_distorted(k: row, p: vec2, g: vec2):
+        """From the pixel back to the distorted plane before the tilt, at distorted coordinates p."""
+        a = g[0] * k[FOCAL]
+        b = g[1] * k[FOCAL + 1]
+        if tilt == 1:
+            w = homography(k, p[0], p[1])
+            c = -(a * w[0] + b * w[1])
+            return vec2(
+                w[2] * (a * k[TILT] + b * k[TILT + 3] + c * k[TILT + 6]),
+                w[2] * (a * k[TILT + 1] + b * k[TILT + 4] + c * k[TILT + 7]),
+            )
+        return vec2(a, b)
+
+    @wp.func
+    def pull_to_plane(k: row, f: vec3, u: real, v: real, g: vec2):
+        """From the distorted plane back to the plane."""
+        if distorts == 1:
+            j = distort_jacobian(k, f, u, v)
+            return vec2(j[0] * g[0] + j[2] * g[1], j[1] * g[0] + j[3] * g[1])
+        return g
+
+    @wp.func
+    def pull_to_point(e: vec6, x: real, y: real, g: vec2):
+        q = g[0] * x + g[1] * y
+        twice = real(2.0) * e[1] * q
+        return vec3(g[0] * e[0] + twice * x, g[1] * e[0] + twice * y, e[2] * q)
+
+    @wp.func
+    def pull_to_parameters(k: row, e: vec6, f: vec3, p: vec2, x: real, y: real, g: vec2, at_p: vec2, at_plane: vec2):
+        """Gradients by the parameters, from the cotangents of the pixel, the distorted plane (p) and the plane."""
+        out = row()
+        u = e[0] * x
+        v = e[0] * y
+        seen = p
+        if tilt == 1:
+            w = homography(k, p[0], p[1])
+            seen = vec2(w[0], w[1])
+            a = g[0] * k[FOCAL] * w[2]
+            b = g[1] * k[FOCAL + 1] * w[2]
+            c = -(a * w[0] + b * w[1])
+            out[TILT] = a * p[0]
+            out[TILT + 1] = a * p[1]
+            out[TILT + 2] = a
+            out[TILT + 3] = b * p[0]
+            out[TILT + 4] = b * p[1]
+            out[TILT + 5] = b
+            out[TILT + 6] = c * p[0]
+            out[TILT + 7] = c * p[1]
+            out[TILT + 8] = c
+        out[FOCAL] = g[0] * seen[0]
+        out[FOCAL + 1] = g[1] * seen[1]
+        out[FOCAL + 2] = g[0]
+        out[FOCAL + 3] = g[1]
+        s = u * u + v * v
+        by_f = at_p[0] * u + at_p[1] * v
+        power = by_f * f[2]
+        for i in range(numerator):
+            power = power * s
+            out[NUMERATOR + i] = power
+        power = -by_f * f[0] * f[2]
+        for i in range(denominator):
+            power = power * s
+            out[DENOMINATOR + i] = power
+        if tangential == 1:
+            out[TANGENTIAL] = real(2.0) * v * by_f + at_p[1] * s
+            out[TANGENTIAL + 1] = real(2.0) * u * by_f + at_p[0] * s
+        if prism == 1:
+            out[PRISM] = at_p[0] * s
+            out[PRISM + 1] = at_p[0] * s * s
+            out[PRISM + 2] = at_p[1] * s
+            out[PRISM + 3] = at_p[1] * s * s
+        q = at_plane[0] * x + at_plane[1] * y
+        for i in range(3):
+            out[LENS + i] = e[3 + i] * q
+        return out
+
+    @wp.func
+    def load_row(parameters: wp.array2d(dtype=real), camera: int):
+        k = row()
+        for i in range(NUM_PARAMETERS):
+            k[i] = parameters[camera, i]
+        return k
+
+    # Kernels: `parts` parts of `part` points for each camera of [cameras, points].
+
+    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    def project(
+        points: wp.array2d(dtype=vec3),
+        parameters: wp.array2d(dtype=real),
+        parts: int,
+        part: int,
+        first: int,
+        xy: wp.array2d(dtype=vec2),
+        depth: wp.array2d(dtype=real),
+    ):
+        item = first + wp.tid()
+        camera = item // parts
+        begin = (item - camera * parts) * part
+        k = load_row(parameters, camera)
+        for i in range(begin, wp.min(begin + part, points.shape[1])):
+            p = points[camera, i]
+            xy[camera, i] = pixel_of(k, p[0], p[1], p[2])
+            if depth_is_z == 1:
+                depth[camera, i] = p[2]
+            else:
+                depth[camera, i] = wp.length(p)
+
+    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    def project_backward(
+        points: wp.array2d(dtype=vec3),
+        parameters: wp.array2d(dtype=real),
+        of_xy: wp.array2d(dtype=vec2),
+        of_depth: wp.array2d(dtype=real),
+        with_points: int,
+        with_parameters: int,
+        parts: int,
+        part: int,
+        first: int,
+        of_points: wp.array2d(dtype=vec3),
+        of_parameters: wp.array2d(dtype=wp.float64),
+    ):
+        item = first + wp.tid()
+        camera = item // parts
+        begin = (item - camera * parts) * part
+        k = load_row(parameters, camera)
+        sums = total()
+        for i in range(begin, wp.min(begin + part, points.shape[1])):
+            p = points[camera, i]
+            e = scale_of(k, p[0], p[1], p[2])
+            u = e[0] * p[0]
+            v = e[0] * p[1]
+            f = vec3(real(1.0), real(0.0), real(1.0))
+            bent = vec2(u, v)
+            if distorts == 1:
+                f = radial(k, u * u + v * v)
+                bent = distort(k, f, u, v)
+            g = of_xy[camera, i]
+            at_bent = pull_to_distorted(k, bent, g)
+            at_plane = pull_to_plane(k, f, u, v, at_bent)
+            if with_points == 1:
+                out = pull_to_point(e, p[0], p[1], at_plane)
+                d = of_depth[camera, i]
+                if depth_is_z == 1:
+                    out = out + vec3(real(0.0), real(0.0), d)
+                else:
+                    out = out + p * (d * inverse_or_zero(wp.length(p)))
+                of_points[camera, i] = out
+            if with_parameters == 1:
+                by = pull_to_parameters(k, e, f, bent, p[0], p[1], g, at_bent, at_plane)
+                for j in range(NUM_PARAMETERS):
+                    sums[j] = sums[j] + wp.float64(by[j])
+        for j in range(NUM_PARAMETERS):
+            of_parameters[item, j] = sums[j]
+
+    @wp.func
+    def undistorted_radius(k: row, rho: real, largest: real):
+        """About the r in [0, largest] with r f(r^2) = rho: Newton's method inside a shrinking bracket."""
+        low = real(0.0)
+        high = largest
+        r = wp.min(rho, largest)
+        for _i in range(MAX_BISECTIONS):
+            f = radial(k, r * r)
+            value = r * f[0]
+            if value > rho:
+                high = r
+            else:
+                low = r
+            moved = r - (value - rho) / (f[0] + real(2.0) * r * r * f[1])
+            if not (moved >= low and moved <= high):
+                moved = real(0.5) * (low + high)
+            change = wp.abs(moved - r)
+            r = moved
+            if change <= real(START) * r:
+                break
+        return r
+
+    @wp.func
+    def newton_step(j: vec4, gap: vec2):
+        inverse = real(1.0) / (j[0] * j[3] - j[1] * j[2])
+        step = vec2((j[3] * gap[0] - j[1] * gap[1]) * inverse, (j[0] * gap[1] - j[2] * gap[0]) * inverse)
+        return step * (real(LARGEST_STEP) / wp.max(wp.length(step), real(LARGEST_STEP)))
+
+    @wp.func
+    def undistort(k: row, m: extra, target: vec2):
+        """The plane coordinates, and whether they exist (1 or 0): Newton's method, cut back until the gap closes."""
+        rho = wp.length(target)
+        at = target
+        if rho > real(0.0):
+            at = target * (undistorted_radius(k, rho, m[BRACKET]) / rho)
+        f = radial(k, wp.dot(at, at))
+        j = distort_jacobian(k, f, at[0], at[1])
+        gap = target - distort(k, f, at[0], at[1])
+        left = wp.length(gap)
+        tolerance = real(rounding) * wp.max(real(1.0), wp.max(wp.abs(target[0]), wp.abs(target[1])))
+        if not (j[0] * j[3] - j[1] * j[2] > real(0.0)):
+            return vec3(at[0], at[1], real(0.0))
+        step = newton_step(j, gap)
+        for _i in range(MAX_ITERATIONS):
+            if not (left > tolerance):
+                break
+            trial = at + step
+            f = radial(k, wp.dot(trial, trial))
+            j = distort_jacobian(k, f, trial[0], trial[1])
+            gap = target - distort(k, f, trial[0], trial[1])
+            length = wp.length(gap)
+            if j[0] * j[3] - j[1] * j[2] > real(0.0) and length < left:
+                at = trial
+                left = length
+                step = newton_step(j, gap)
+            else:
+                step = step * real(SHRINK)
+            if not (wp.length(step) > real(eps)):
+                break
+        found = real(0.0)
+        if left <= real(64.0) * tolerance and wp.dot(at, at) <= m[FOLD]:
+            found = real(1.0)
+        return vec3(at[0], at[1], found)
+
+    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    def unproject(
+        xy: wp.array2d(dtype=vec2),
+        parameters: wp.array2d(dtype=real),
+        limits: wp.array2d(dtype=real),
+        parts: int,
+        part: int,
+        first: int,
+        directions: wp.array2d(dtype=vec3),
+        seen: wp.array2d(dtype=wp.uint8),
+    ):
+        item = first + wp.tid()
+        camera = item // parts
+        begin = (item - camera * parts) * part
+        k = load_row(parameters, camera)
+        m = extra()
+        for i in range(NUM_LIMITS):
+            m[i] = limits[camera, i]
+        for i in range(begin, wp.min(begin + part, xy.shape[1])):
+            pixel = xy[camera, i]
+            a = (pixel[0] - k[FOCAL + 2]) / k[FOCAL]
+            b = (pixel[1] - k[FOCAL + 3]) / k[FOCAL + 1]
+            if tilt == 1:
+                c = real(1.0) / (m[UNTILT + 6] * a + m[UNTILT + 7] * b + m[UNTILT + 8])
+                x = (m[UNTILT] * a + m[UNTILT + 1] * b + m[UNTILT + 2]) * c
+                b = (m[UNTILT + 3] * a + m[UNTILT + 4] * b + m[UNTILT + 5]) * c
+                a = x
+            plane = vec3(a, b, real(1.0))
+            if distorts == 1:
+                plane = undistort(k, m, vec2(a, b))
+            ray = vec3(real(0.0), real(0.0), real(1.0))
+            there = wp.uint8(0)
+            if plane[2] > real(0.0) and plane[0] * plane[0] + plane[1] * plane[1] < m[LIMIT]:
+                ray = direction_of(k, plane[0], plane[1])
+                if depth_is_z == 0:
+                    ray = ray / wp.length(ray)
+                there = wp.uint8(1)
+            directions[camera, i] = ray
+            seen[camera, i] = there
+
+    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    def unproject_backward(
+        directions: wp.array2d(dtype=vec3),
+        seen: wp.array2d(dtype=wp.uint8),
+        parameters: wp.array2d(dtype=real),
+        of_directions: wp.array2d(dtype=vec3),
+        with_parameters: int,
+        parts: int,
+        part: int,
+        first: int,
+        of_xy: wp.array2d(dtype=vec2),
+        of_parameters: wp.array2d(dtype=wp.float64),
+    ):
+        """By the implicit function theorem: the pixel of the direction is constant, and so is its depth.
+
+        With the gradients jx, jy of the pixel by the direction d, which are perpendicular to d, and n that of the
+        depth, the cotangent c of d is a jx + b jy + (c . d) n; then a, b are the cotangents of the pixel.
+        """
+        item = first + wp.tid()
+        camera = item // parts
+        begin = (item - camera * parts) * part
+        k = load_row(parameters, camera)
+        sums = total()
+        for i in range(begin, wp.min(begin + part, directions.shape[1])):
+            out = vec2(real(0.0), real(0.0))
+            if seen[camera, i] == wp.uint8(1):
+                p = directions[camera, i]
+                e = scale_of(k, p[0], p[1], p[2])
+                u = e[0] * p[0]
+                v = e[0] * p[1]
+                f = vec3(real(1.0), real(0.0), real(1.0))
+                bent = vec2(u, v)
+                if distorts == 1:
+                    f = radial(k, u * u + v * v)
+                    bent = distort(k, f, u, v)
+                right = pull_to_distorted(k, bent, vec2(real(1.0), real(0.0)))
+                down = pull_to_distorted(k, bent, vec2(real(0.0), real(1.0)))
+                jx = pull_to_point(e, p[0], p[1], pull_to_plane(k, f, u, v, right))
+                jy = pull_to_point(e, p[0], p[1], pull_to_plane(k, f, u, v, down))
+                c = of_directions[camera, i]
+                of_depth = p
+                if depth_is_z == 1:
+                    of_depth = vec3(real(0.0), real(0.0), real(1.0))
+                c = c - of_depth * wp.dot(c, p)
+                scale = real(1.0) / wp.dot(wp.cross(jx, jy), p)
+                out = vec2(wp.dot(wp.cross(c, jy), p) * scale, wp.dot(wp.cross(jx, c), p) * scale)
+                if with_parameters == 1:
+                    at_bent = right * out[0] + down * out[1]
+                    at_plane = pull_to_plane(k, f, u, v, at_bent)
+                    by = pull_to_parameters(k, e, f, bent, p[0], p[1], out, at_bent, at_plane)
+                    for j in range(NUM_PARAMETERS):
+                        sums[j] = sums[j] - wp.float64(by[j])
+            of_xy[camera, i] = out
+        for j in range(NUM_PARAMETERS):
+            of_parameters[item, j] = sums[j]
+
+    return LensKernels(project, project_backward, unproject, unproject_backward)
