@@ -23,6 +23,7 @@ from diffrender.cameras.parameters import (
 )
 from diffrender.cameras.spread import spread
 from diffrender.checks import broadcast_shapes, check_finite, check_tensor, shape_of
+from diffrender.derivatives import is_plain_autograd
 
 # The ray of a point's pixel must point back at the point within this angle, in radians, or the point is not valid.
 ROUND_TRIP_ANGLE = {torch.float32: 1e-2, torch.float64: 1e-5}
@@ -407,21 +408,20 @@ class Camera(abc.ABC):
         (A NaN that is only masked in the end turns a zero gradient into 0 * NaN on its way back.)
         """
         xy = self._in_batch("xy", xy, 2)
-        seen = torch.isfinite(xy.detach()).all(-1)
-        xy = torch.where(seen[..., None], xy, 0.5)
         affine = self._affine_rays()
-        if affine is not None:
-            return *affine.at(xy), seen
-        directions, exist = self._own_rays(self._unmap(xy))
-        return torch.zeros_like(directions), directions, seen & exist
+        if affine is None:
+            return self._own_rays(self._unmap(xy))
+        xy, seen = _finite(xy)
+        return *affine.at(xy), seen
 
-    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Finite pixels, as they were before crop and resize -> directions of depth 1, and which of them exist."""
+    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Like `_local_rays`, for pixels [*batch, N, 2] as they were before crop and resize."""
+        xy, seen = _finite(xy)
         closed = type(self).from_pixels is not Camera.from_pixels  # the search tries other points than those of `xy`
         directions = self._handed_over(xy.shape[:-1] if closed else torch.Size()).from_pixels(xy)
-        exist = torch.isfinite(directions.detach()).all(-1)
-        directions = torch.where(exist[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
-        return directions / self.depth_of(directions)[..., None], exist
+        seen = seen & torch.isfinite(directions.detach()).all(-1)
+        directions = torch.where(seen[..., None], directions, directions.new_tensor([0.0, 0.0, 1.0]))
+        return directions.new_zeros(3).expand_as(directions), directions / self.depth_of(directions)[..., None], seen
 
     def _affine_rays(self) -> LinearRays | None:
         """`affine_rays` in the pixels of the image, after crop and resize."""
@@ -503,7 +503,18 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
 
 
 def _nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
-    return torch.where(seen[..., None], vectors, math.nan)
+    return vectors if _surely_all(seen) else torch.where(seen[..., None], vectors, math.nan)
+
+
+def _finite(xy: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels, those that are not finite replaced, and which of them are."""
+    finite = torch.isfinite(xy.detach()).all(-1)
+    return xy if _surely_all(finite) else torch.where(finite[..., None], xy, 0.5), finite
+
+
+def _surely_all(mask: Tensor) -> bool:
+    """Whether all are True: asked only where the answer costs less than the copies that it saves, else False."""
+    return mask.device.type == "cpu" and is_plain_autograd() and bool(mask.all())
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -82,10 +82,11 @@ class LensCamera(IntrinsicsCamera):
             return super()._own_project(points)
         return project_lens(self._model(), points, self._values(points.dtype))
 
-    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not self._takes_kernel(xy):
             return super()._own_rays(xy)
-        return unproject_lens(self._model(), xy, self._values(xy.dtype))
+        directions, seen = unproject_lens(self._model(), xy, self._values(xy.dtype))
+        return directions.new_zeros(3).expand_as(directions), directions, seen
 
     def _takes_kernel(self, points: Tensor) -> bool:
         alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
@@ -108,7 +109,7 @@ class LensCamera(IntrinsicsCamera):
             return Camera._own_project(camera(values), points)
 
         def rays(xy: Tensor, *values: Tensor) -> Tensor:
-            return Camera._own_rays(camera(values), xy)[0]
+            return Camera._own_rays(camera(values), xy)[1]
 
         shape = LensShape(lens.kind, *terms, *kinds, self.depth_is_z)
         return LensModel(shape, lambda *v: camera(v)._packed(), lambda *v: camera(v)._limits(), project, rays)
