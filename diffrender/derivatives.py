@@ -34,7 +34,11 @@ def is_plain_autograd() -> bool:
 
 def is_batched(value: Tensor) -> bool:
     """Whether a gradient is in truth several at once, of `vectorize=True` or `torch.func`: no kernel can read it."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(value))
+    try:
+        value.data_ptr()
+    except RuntimeError:  # no memory of its own
+        return True
+    return False
 
 
 class _Once(torch.autograd.Function):

@@ -510,7 +510,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 break
         found = real(0.0)
         # 64 times the rounding that stops the iteration: some coefficients amplify it.
-        if left <= real(4096.0) * tolerance and wp.dot(at, at) <= m[FOLD]:
+        if wp.isfinite(left) and left <= real(4096.0) * tolerance and wp.dot(at, at) <= m[FOLD]:
             found = real(1.0)
         return vec3(at[0], at[1], found)
 

@@ -21,6 +21,7 @@ from diffrender.cameras import (
     ThinPrismFisheyeCamera,
     UnifiedCamera,
     WeakPerspectiveCamera,
+    lens_camera,
     look_at,
     so3_exp,
     stack_cameras,
@@ -85,9 +86,19 @@ CAMERAS: dict[str, tuple[Make, tuple[object, ...]]] = {
 }
 
 
-@pytest.fixture(params=list(CAMERAS))
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+# The same laws for what many points take: kernels.
+IN_KERNELS = ("fisheye", "fov", "unified", "double sphere", "opencv14")
+
+
+@pytest.fixture(
+    params=[*((name, False) for name in CAMERAS), *((name, True) for name in IN_KERNELS)],
+    ids=[*CAMERAS, *(f"{name} in a kernel" for name in IN_KERNELS)],
+)
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name, in_kernel = request.param
+    if in_kernel:
+        monkeypatch.setattr(lens_camera, "MANY", 1)
+    return str(name)
 
 
 def make(name: str, *, dtype: torch.dtype = torch.float64, shift: float = 0.0) -> Camera:
