@@ -10,8 +10,26 @@ from diffrender.cameras.opencv import OpenCVCamera
 from diffrender.cameras.orthographic import OrthographicCamera, WeakPerspectiveCamera
 from diffrender.cameras.panorama import CylindricalCamera, EquirectangularCamera
 from diffrender.cameras.pinhole import PinholeCamera
-from diffrender.cameras.poses import from_opengl_pose, look_at, orbit_poses, se3_exp, so3_exp, to_opengl_pose
+from diffrender.cameras.poses import (
+    compose_poses,
+    from_opengl_pose,
+    invert_pose,
+    look_at,
+    orbit_poses,
+    to_opengl_pose,
+)
 from diffrender.cameras.rays import RayCamera
+from diffrender.cameras.rig import Rig
+from diffrender.cameras.rotations import (
+    matrix_to_quaternion,
+    matrix_to_rotation_6d,
+    quaternion_to_matrix,
+    rotation_6d_to_matrix,
+    se3_exp,
+    se3_log,
+    so3_exp,
+    so3_log,
+)
 from diffrender.cameras.scaramuzza import ScaramuzzaCamera
 
 __all__ = [
@@ -28,17 +46,26 @@ __all__ = [
     "OrthographicCamera",
     "PinholeCamera",
     "RayCamera",
+    "Rig",
     "ScaramuzzaCamera",
     "ThinPrismFisheyeCamera",
     "UnifiedCamera",
     "WeakPerspectiveCamera",
+    "compose_poses",
     "from_opencv",
     "from_opencv_fisheye",
     "from_opengl_pose",
+    "invert_pose",
     "look_at",
+    "matrix_to_quaternion",
+    "matrix_to_rotation_6d",
     "orbit_poses",
+    "quaternion_to_matrix",
+    "rotation_6d_to_matrix",
     "se3_exp",
+    "se3_log",
     "so3_exp",
+    "so3_log",
     "stack_cameras",
     "to_opencv",
     "to_opengl_pose",

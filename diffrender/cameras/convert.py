@@ -11,7 +11,7 @@ from diffrender.cameras.base import Camera
 from diffrender.cameras.fisheye import FisheyeCamera
 from diffrender.cameras.opencv import OpenCVCamera
 from diffrender.cameras.pinhole import PinholeCamera
-from diffrender.cameras.poses import so3_exp
+from diffrender.cameras.rotations import so3_exp
 
 ArrayLike = Tensor | np.ndarray | Sequence[Any]
 

@@ -1,4 +1,4 @@
-"""Poses: where a camera stands and looks, and rotations to optimize."""
+"""Poses: where a camera stands and looks, motions after each other, and OpenGL's axes."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from torch import Tensor
 from diffrender.checks import check_finite, check_tensor, shape_of
 
 Vector: TypeAlias = Tensor | Sequence[float]
+Pose: TypeAlias = tuple[Tensor, Tensor]
 
 
 def look_at(eye: Vector, target: Vector = (0.0, 0.0, 0.0), up: Vector = (0.0, 1.0, 0.0)) -> tuple[Tensor, Tensor]:
@@ -95,40 +96,37 @@ def orbit_poses(
     return look_at(middle + distance * (math.cos(tilt) * around + math.sin(tilt) * axis), middle, axis)
 
 
-def so3_exp(axis_angle: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] of axis-angles [..., 3] in radians; smooth everywhere, at zero too.
+def compose_poses(second: Pose, first: Pose) -> Pose:
+    """The rigid motion that does `first`, then `second`, each (R [..., 3, 3], t [..., 3]) with x -> R x + t.
 
-    The exponential of the cross-product matrix, by `torch.linalg.matrix_exp`: no sine over angle to go wrong.
+    A camera on a moving platform: `compose_poses(platform_to_camera, world_to_platform)`.
 
-    >>> so3_exp(torch.tensor([0.0, 0.0, torch.pi / 2])).round(decimals=3).abs().tolist()
-    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    check_tensor("axis_angle", axis_angle, last=3)
-    return torch.linalg.matrix_exp(_cross_matrix(axis_angle))
-
-
-def se3_exp(twist: Tensor) -> tuple[Tensor, Tensor]:
-    """Rigid motions of twists [..., 6], translation part first: R [..., 3, 3] and t [..., 3] with x -> R x + t.
-
-    The exponential of the 4 x 4 matrix of the twist; to change a pose, compose: `R_new = R @ camera.R` and
-    `t_new = (R @ camera.t[..., None])[..., 0] + t`.
-
-    >>> R, t = se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))
+    >>> R, t = compose_poses((torch.eye(3), torch.ones(3)), (torch.eye(3), torch.ones(3)))
     >>> t
-    tensor([1., 2., 3.])
+    tensor([2., 2., 2.])
     """
-    check_tensor("twist", twist, last=6)
-    top = torch.cat((_cross_matrix(twist[..., 3:]), twist[..., :3, None]), dim=-1)
-    moved = torch.linalg.matrix_exp(torch.cat((top, torch.zeros_like(top[..., :1, :])), dim=-2))
-    return moved[..., :3, :3], moved[..., :3, 3]
+    _check_pose("second", *second)
+    _check_pose("first", *first)
+    (R2, t2), (R1, t1) = second, first
+    return R2 @ R1, (R2 @ t1[..., None])[..., 0] + t2
 
 
-def _cross_matrix(vectors: Tensor) -> Tensor:
-    """[..., 3] -> [..., 3, 3] with matrix @ x = vector cross x."""
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    zero = torch.zeros_like(x)
-    entries = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1)
-    return entries.reshape(*vectors.shape[:-1], 3, 3)
+def invert_pose(R: Tensor, t: Tensor) -> Pose:
+    """The rigid motion that undoes x -> R x + t: camera to world instead of world to camera, or the other way.
+
+    >>> R, t = invert_pose(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
+    >>> t
+    tensor([-1., -2., -3.])
+    """
+    _check_pose("(R, t)", R, t)
+    return R.mT, -(R.mT @ t[..., None])[..., 0]
+
+
+def _check_pose(name: str, R: Tensor, t: Tensor) -> None:
+    check_tensor(f"R of {name}", R, last=3)
+    check_tensor(f"t of {name}", t, last=3)
+    if R.shape[-2:] != (3, 3):
+        raise ValueError(f"R of {name} must end in (3, 3); got {shape_of(R)}")
 
 
 def from_opengl_pose(camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
