@@ -160,4 +160,4 @@ def test_gradients_of_a_ball_to_its_place_and_to_the_lens(name: str) -> None:
         parameters["lens"] = getattr(base, varied).clone()
     steps = {"shift": 0.12, "lens": step}
     report = check_gradients(scene, parameters, step=steps, reference_samples=128, samples=2)
-    report.check(limit=0.05)  # what a reference of this size can tell
+    report.check(limit=0.1)  # three times what a reference of this size can tell; a missing seam would be 20 to 60 %
