@@ -132,7 +132,12 @@ class LensCamera(IntrinsicsCamera):
             untilt = torch.stack(distortion.packed_tilt(), dim=-1) if distortion.tilt else torch.eye(3).to(fold)
             inverse = torch.linalg.inv(untilt.reshape(*untilt.shape[:-1], 3, 3) if distortion.tilt else untilt)
             inverse = inverse.reshape(*inverse.shape[:-2], 9).expand(*self.fx.shape, 9)
-            return torch.cat((torch.stack((fold, bracket, limit), dim=-1), inverse), dim=-1).reshape(-1, 12)
+            aside, down = (
+                torch.maximum(middle.abs(), (middle - length).abs()) / focal.abs()
+                for middle, focal, length in ((self.cx, self.fx, self.width), (self.cy, self.fy, self.height))
+            )
+            extent = aside * aside + down * down
+            return torch.cat((torch.stack((fold, bracket, limit, extent), dim=-1), inverse), dim=-1).reshape(-1, 13)
 
     def _spread_over(self, points: torch.Size) -> Self:
         """A handed-over camera with its parameters repeated for many `points`, where that matters to gradients."""

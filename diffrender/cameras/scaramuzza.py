@@ -171,7 +171,7 @@ class ScaramuzzaCamera(Camera):
         return self._radius(share * self._largest_angle())
 
     def _from_table(self, table: Tensor, angle: Tensor) -> Tensor:
-        """The radius at an angle by linear interpolation: within a millionth or so, but for the neighbourhood of a fold."""
+        """The radius at an angle by linear interpolation: within a millionth or so, but not near a fold."""
         place = angle * (TABLE / self._largest_angle())
         below = place.long().clamp(0, TABLE - 1)
         flat = below if table.ndim == 1 else below.reshape(*table.shape[:-1], -1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..derivatives import is_batched
 from .launch import launch_ranges, load_kernel, vectors
-from .warp_lens import NUM_PARAMETERS, LensShape, make_lens_kernels
+from .warp_lens import NUM_PARAMETERS, TABLE, LensShape, make_lens_kernels
 
 # Points whose gradients to the parameters are added up by one thread: a fixed number, so that the sums are always the
 # same; on CUDA fewer, for there are more threads.
@@ -92,7 +92,8 @@ class _Unproject(torch.autograd.Function):
         flat = xy.reshape(len(rows), -1, 2)
         directions = flat.new_empty(*flat.shape[:2], 3)
         seen = torch.empty(flat.shape[:2], dtype=torch.uint8, device=flat.device)
-        inputs = [flat, rows, model.limits(*values)]
+        limits = model.limits(*values)
+        inputs = [flat, rows, limits, _starts(model, rows, limits)]
         _launch(model, "unproject", flat, inputs, [directions, seen])
         directions = directions.reshape(*xy.shape[:-1], 3)
         ctx.model = model
@@ -153,6 +154,14 @@ def _of_values(ctx: Any, values: Sequence[Tensor], sums: Tensor) -> list[Tensor 
     wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
     found = iter(torch.autograd.grad(rows, wanted, sums.sum(1).to(rows.dtype), allow_unused=True))
     return [next(found) if need else None for need in needed]
+
+
+def _starts(model: LensModel, rows: Tensor, limits: Tensor) -> Tensor:
+    """The table from which the inverse starts: [B, TABLE + 1]."""
+    ratios = rows.new_empty(len(rows), TABLE + 1)
+    kernel = load_kernel(partial(_make, shape=model.shape), "starts", rows)
+    launch_ranges(kernel, ratios.numel(), [_array(rows), _array(limits)], [_array(ratios)], rows, ratios.numel())
+    return ratios
 
 
 def _partial_sums(points: Tensor) -> Tensor:

@@ -39,15 +39,19 @@ class LensShape(NamedTuple):
 # numerator, denominator, tangential and prism terms; and the homography of the tilted sensor, row by row.
 FOCAL, LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT, NUM_PARAMETERS = 0, 4, 7, 11, 14, 16, 20, 29
 # And in the row of what only the inverse needs: s up to the fold, the radius up to which the search for a start goes,
-# s up to the end of the lens, and the inverse of the homography.
-FOLD, BRACKET, LIMIT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 12
+# s up to the end of the lens, s up to the corners of the image, and the inverse of the homography.
+FOLD, BRACKET, LIMIT, EXTENT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 4, 13
+TABLE = 512  # intervals of the squared radius up to EXTENT, for which starts of the inverse are stored
 
 MAX_BISECTIONS = 60  # exhaust float64
 MAX_ITERATIONS = 40  # of Newton's method in the plane, which needs about 3; the rest is for backtracking near folds
-START = 0.03  # relative change of the radius after which Newton's method in the plane takes over, ten times closer
+START = 1e-4  # relative change of the radius after which Newton's method in the plane takes over, much closer
 LARGEST_STEP = 0.5
 SHRINK = 0.25
 STEEPEST = 1e3  # as in `cameras/lenses.py`
+
+
+OPTIONS = {"enable_backward": False}
 
 
 class LensKernels(NamedTuple):
@@ -55,6 +59,7 @@ class LensKernels(NamedTuple):
 
     project: Any
     project_backward: Any
+    starts: Any
     unproject: Any
     unproject_backward: Any
 
@@ -70,11 +75,15 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
     numerator, denominator = shape.numerator, shape.denominator
     tangential, prism, tilt = int(shape.tangential), int(shape.prism), int(shape.tilt)
     distorts = int(bool(numerator or denominator or tangential or prism or tilt))
+    lens_parameters = (0, 3, 2)[shape.lens]
+    tangential_parameters, prism_parameters, tilt_parameters = 2 * tangential, 4 * prism, 9 * tilt
     depth_is_z = int(shape.depth_is_z)
+    pinhole_rays = int(shape.lens == LensKind.PINHOLE and shape.depth_is_z)
     eps = 2.0**-23 if real is wp.float32 else 2.0**-52
     small = eps**0.5
     rounding = 8.0 * eps  # of a plane coordinate of size 1
     one_third = 1.0 / 3.0
+    nodes = TABLE + 1
     largest_square, least_square = LARGEST_STEP**2, eps**2
 
     @wp.func
@@ -318,6 +327,43 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         twice = real(2.0) * e[1] * q
         return vec3(g[0] * e[0] + twice * x, g[1] * e[0] + twice * y, e[2] * q)
 
+    # And their inverses: cotangents of the direction -> of the plane -> of the distorted plane -> of the pixel.
+
+    @wp.func
+    def push_to_plane(e: vec6, p: vec3, c: vec3):
+        """From the direction p of depth 1 to its plane coordinates.
+
+        With the gradients a, b of these by p, which are perpendicular to p, and n that of the depth, the cotangent c
+        is g0 a + g1 b + (c . p) n.
+        """
+        if pinhole_rays == 1:
+            return vec2(c[0], c[1])
+        n = p
+        if depth_is_z == 1:
+            n = vec3(real(0.0), real(0.0), real(1.0))
+        rest = c - n * wp.dot(c, p)
+        a = pull_to_point(e, p[0], p[1], vec2(real(1.0), real(0.0)))
+        b = pull_to_point(e, p[0], p[1], vec2(real(0.0), real(1.0)))
+        scale = real(1.0) / wp.dot(wp.cross(a, b), p)
+        return vec2(wp.dot(wp.cross(rest, b), p) * scale, wp.dot(wp.cross(a, rest), p) * scale)
+
+    @wp.func
+    def push_to_distorted(k: row, f: vec3, u: real, v: real, g: vec2):
+        if distorts == 1:
+            j = distort_jacobian(k, f, u, v)
+            scale = real(1.0) / (j[0] * j[3] - j[1] * j[2])
+            return vec2((j[3] * g[0] - j[2] * g[1]) * scale, (j[0] * g[1] - j[1] * g[0]) * scale)
+        return g
+
+    @wp.func
+    def push_to_pixel(k: row, p: vec2, g: vec2):
+        if tilt == 1:
+            a = pull_to_distorted(k, p, vec2(real(1.0), real(0.0)))
+            b = pull_to_distorted(k, p, vec2(real(0.0), real(1.0)))
+            scale = real(1.0) / (a[0] * b[1] - a[1] * b[0])
+            return vec2((b[1] * g[0] - b[0] * g[1]) * scale, (a[0] * g[1] - a[1] * g[0]) * scale)
+        return vec2(g[0] / k[FOCAL], g[1] / k[FOCAL + 1])
+
     @wp.func
     def pull_to_parameters(k: row, e: vec6, f: vec3, p: vec2, x: real, y: real, g: vec2, at_p: vec2, at_plane: vec2):
         """Gradients by the parameters, from the cotangents of the pixel, the distorted plane (p) and the plane."""
@@ -363,9 +409,28 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             out[PRISM + 2] = at_p[1] * s
             out[PRISM + 3] = at_p[1] * s * s
         q = at_plane[0] * x + at_plane[1] * y
-        for i in range(3):
+        for i in range(lens_parameters):
             out[LENS + i] = e[3 + i] * q
         return out
+
+    @wp.func
+    def add(sums: total, by: row):
+        """The sums with those parameters added that this shape of lens has."""
+        for j in range(4):
+            sums[FOCAL + j] = sums[FOCAL + j] + wp.float64(by[FOCAL + j])
+        for j in range(lens_parameters):
+            sums[LENS + j] = sums[LENS + j] + wp.float64(by[LENS + j])
+        for j in range(numerator):
+            sums[NUMERATOR + j] = sums[NUMERATOR + j] + wp.float64(by[NUMERATOR + j])
+        for j in range(denominator):
+            sums[DENOMINATOR + j] = sums[DENOMINATOR + j] + wp.float64(by[DENOMINATOR + j])
+        for j in range(tangential_parameters):
+            sums[TANGENTIAL + j] = sums[TANGENTIAL + j] + wp.float64(by[TANGENTIAL + j])
+        for j in range(prism_parameters):
+            sums[PRISM + j] = sums[PRISM + j] + wp.float64(by[PRISM + j])
+        for j in range(tilt_parameters):
+            sums[TILT + j] = sums[TILT + j] + wp.float64(by[TILT + j])
+        return sums
 
     @wp.func
     def load_row(parameters: wp.array2d(dtype=real), camera: int):
@@ -376,7 +441,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
 
     # Kernels: `parts` parts of `part` points for each camera of [cameras, points].
 
-    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def project(
         points: wp.array2d(dtype=vec3),
         parameters: wp.array2d(dtype=real),
@@ -398,7 +463,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             else:
                 depth[camera, i] = wp.length(p)
 
-    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def project_backward(
         points: wp.array2d(dtype=vec3),
         parameters: wp.array2d(dtype=real),
@@ -440,8 +505,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 of_points[camera, i] = out
             if with_parameters == 1:
                 by = pull_to_parameters(k, e, f, bent, p[0], p[1], g, at_bent, at_plane)
-                for j in range(NUM_PARAMETERS):
-                    sums[j] = sums[j] + wp.float64(by[j])
+                sums = add(sums, by)
         for j in range(NUM_PARAMETERS):
             of_parameters[item, j] = sums[j]
 
@@ -467,6 +531,35 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 break
         return r
 
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def starts(
+        parameters: wp.array2d(dtype=real),
+        limits: wp.array2d(dtype=real),
+        first: int,
+        ratios: wp.array2d(dtype=real),
+    ):
+        """The undistorted radius over the distorted one, at `TABLE` + 1 squares of the latter up to EXTENT."""
+        item = first + wp.tid()
+        camera = item // nodes
+        i = item - camera * nodes
+        ratio = real(1.0)
+        if i > 0:
+            rho = wp.sqrt(limits[camera, EXTENT] * real(i) / real(TABLE))
+            ratio = undistorted_radius(load_row(parameters, camera), rho, limits[camera, BRACKET]) / rho
+        ratios[camera, i] = ratio
+
+    @wp.func
+    def start(k: row, m: extra, ratios: wp.array2d(dtype=real), camera: int, target: vec2):
+        """Without the radial part, from the table or, outside of the image, by iteration."""
+        square = wp.dot(target, target)
+        place = square / m[EXTENT] * real(TABLE)
+        if place < real(TABLE):
+            i = int(place)
+            low = ratios[camera, i]
+            return target * (low + (place - real(i)) * (ratios[camera, i + 1] - low))
+        rho = wp.sqrt(square)
+        return target * (undistorted_radius(k, rho, m[BRACKET]) / rho)
+
     @wp.func
     def newton_step(j: vec4, gap: vec2):
         inverse = real(1.0) / (j[0] * j[3] - j[1] * j[2])
@@ -477,12 +570,8 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         return step
 
     @wp.func
-    def undistort(k: row, m: extra, target: vec2):
+    def undistort(k: row, m: extra, at: vec2, target: vec2):
         """The plane coordinates, and whether they exist (1 or 0): Newton's method, cut back until the gap closes."""
-        rho = wp.length(target)
-        at = target
-        if rho > real(0.0):
-            at = target * (undistorted_radius(k, rho, m[BRACKET]) / rho)
         f = radial(k, wp.dot(at, at))
         j = distort_jacobian(k, f, at[0], at[1])
         gap = target - distort(k, f, at[0], at[1])
@@ -491,34 +580,41 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         tolerance = tolerance * tolerance
         if not (j[0] * j[3] - j[1] * j[2] > real(0.0)):
             return vec3(at[0], at[1], real(0.0))
-        step = newton_step(j, gap)
+        step = vec2(real(0.0), real(0.0))
+        closer = int(1)
         for _i in range(MAX_ITERATIONS):
             if not (left > tolerance):
                 break
-            trial = at + step
-            f = radial(k, wp.dot(trial, trial))
-            j = distort_jacobian(k, f, trial[0], trial[1])
-            gap = target - distort(k, f, trial[0], trial[1])
-            square = wp.dot(gap, gap)
-            if j[0] * j[3] - j[1] * j[2] > real(0.0) and square < left:
-                at = trial
-                left = square
+            if closer == 1:
                 step = newton_step(j, gap)
-            else:
+            if closer == 0:
                 step = step * real(SHRINK)
             if not (wp.dot(step, step) > real(least_square)):
                 break
+            trial = at + step
+            f = radial(k, wp.dot(trial, trial))
+            slopes = distort_jacobian(k, f, trial[0], trial[1])
+            missing = target - distort(k, f, trial[0], trial[1])
+            square = wp.dot(missing, missing)
+            closer = int(0)
+            if slopes[0] * slopes[3] - slopes[1] * slopes[2] > real(0.0) and square < left:
+                at = trial
+                left = square
+                j = slopes
+                gap = missing
+                closer = int(1)
         found = real(0.0)
         # 64 times the rounding that stops the iteration: some coefficients amplify it.
         if wp.isfinite(left) and left <= real(4096.0) * tolerance and wp.dot(at, at) <= m[FOLD]:
             found = real(1.0)
         return vec3(at[0], at[1], found)
 
-    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def unproject(
         xy: wp.array2d(dtype=vec2),
         parameters: wp.array2d(dtype=real),
         limits: wp.array2d(dtype=real),
+        ratios: wp.array2d(dtype=real),
         parts: int,
         part: int,
         first: int,
@@ -543,7 +639,8 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 a = x
             plane = vec3(a, b, real(1.0))
             if distorts == 1:
-                plane = undistort(k, m, vec2(a, b))
+                target = vec2(a, b)
+                plane = undistort(k, m, start(k, m, ratios, camera, target), target)
             ray = vec3(real(0.0), real(0.0), real(1.0))
             there = wp.uint8(0)
             if plane[2] > real(0.0) and plane[0] * plane[0] + plane[1] * plane[1] < m[LIMIT]:
@@ -554,7 +651,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             directions[camera, i] = ray
             seen[camera, i] = there
 
-    @wp.kernel(module="unique", module_options={"enable_backward": False})
+    @wp.kernel(module="unique", module_options=OPTIONS)
     def unproject_backward(
         directions: wp.array2d(dtype=vec3),
         seen: wp.array2d(dtype=wp.uint8),
@@ -567,11 +664,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         of_xy: wp.array2d(dtype=vec2),
         of_parameters: wp.array2d(dtype=wp.float64),
     ):
-        """By the implicit function theorem: the pixel of the direction is constant, and so is its depth.
-
-        With the gradients jx, jy of the pixel by the direction d, which are perpendicular to d, and n that of the
-        depth, the cotangent c of d is a jx + b jy + (c . d) n; then a, b are the cotangents of the pixel.
-        """
+        """By the implicit function theorem: step by step, the transposed inverses of the projection's derivatives."""
         item = first + wp.tid()
         camera = item // parts
         begin = (item - camera * parts) * part
@@ -589,25 +682,13 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 if distorts == 1:
                     f = radial(k, u * u + v * v)
                     bent = distort(k, f, u, v)
-                right = pull_to_distorted(k, bent, vec2(real(1.0), real(0.0)))
-                down = pull_to_distorted(k, bent, vec2(real(0.0), real(1.0)))
-                jx = pull_to_point(e, p[0], p[1], pull_to_plane(k, f, u, v, right))
-                jy = pull_to_point(e, p[0], p[1], pull_to_plane(k, f, u, v, down))
-                c = of_directions[camera, i]
-                of_depth = p
-                if depth_is_z == 1:
-                    of_depth = vec3(real(0.0), real(0.0), real(1.0))
-                c = c - of_depth * wp.dot(c, p)
-                scale = real(1.0) / wp.dot(wp.cross(jx, jy), p)
-                out = vec2(wp.dot(wp.cross(c, jy), p) * scale, wp.dot(wp.cross(jx, c), p) * scale)
+                at_plane = push_to_plane(e, p, of_directions[camera, i])
+                at_bent = push_to_distorted(k, f, u, v, at_plane)
+                out = push_to_pixel(k, bent, at_bent)
                 if with_parameters == 1:
-                    at_bent = right * out[0] + down * out[1]
-                    at_plane = pull_to_plane(k, f, u, v, at_bent)
-                    by = pull_to_parameters(k, e, f, bent, p[0], p[1], out, at_bent, at_plane)
-                    for j in range(NUM_PARAMETERS):
-                        sums[j] = sums[j] - wp.float64(by[j])
+                    sums = add(sums, -pull_to_parameters(k, e, f, bent, p[0], p[1], out, at_bent, at_plane))
             of_xy[camera, i] = out
         for j in range(NUM_PARAMETERS):
             of_parameters[item, j] = sums[j]
 
-    return LensKernels(project, project_backward, unproject, unproject_backward)
+    return LensKernels(project, project_backward, starts, unproject, unproject_backward)
