@@ -163,7 +163,7 @@ class Camera(abc.ABC):
         """Pixels [..., 2] and depth [...] -> world points [..., 3]; NaN where the pixel has no ray."""
         check_tensor("depth", depth)
         origins, directions, seen = self._world_rays(xy)
-        return _nan_unless(seen, origins + depth[..., None] * directions)
+        return nan_unless(seen, origins + depth[..., None] * directions)
 
     def rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [..., 2] -> origins and directions [..., 3] in the world: point = origin + depth * direction.
@@ -171,7 +171,7 @@ class Camera(abc.ABC):
         Directions are NaN, with no gradient, for pixels that no point projects to.
         """
         origins, directions, seen = self._world_rays(xy)
-        return origins, _nan_unless(seen, directions)
+        return origins, nan_unless(seen, directions)
 
     def local_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Like `project`, of points in the camera frame."""
@@ -181,7 +181,7 @@ class Camera(abc.ABC):
     def local_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Like `rays`, in the camera frame."""
         origins, directions, seen = self._local_rays(xy)
-        return origins, _nan_unless(seen, directions)
+        return origins, nan_unless(seen, directions)
 
     def linear_rays(self) -> LinearRays | None:
         """Camera-frame rays as an affine function of the pixel, if straight edges stay straight as well; else None.
@@ -502,7 +502,8 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
     return first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
 
 
-def _nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
+def nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors [..., 3], NaN where they are not `seen` [...]."""
     return vectors if _surely_all(seen) else torch.where(seen[..., None], vectors, math.nan)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from diffrender.cameras.base import Camera
+from diffrender.cameras.base import Camera, nan_unless
 from diffrender.cameras.distortion import Distortion, bracket_end
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
@@ -77,6 +77,20 @@ class LensCamera(IntrinsicsCamera):
     def depth_of(self, points: Tensor) -> Tensor:
         return points[..., 2] if self.depth_is_z else super().depth_of(points)
 
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        batched = self._in_batch("points", points, 3)
+        if not self._takes_kernel(batched):
+            return super().project(points)
+        return project_lens(self._model(posed=True), batched, self._values(batched.dtype, posed=True))
+
+    def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
+        batched = self._in_batch("xy", xy, 2)
+        alike = isinstance(depth, Tensor) and depth.shape == batched.shape[:-1] and depth.dtype == batched.dtype
+        if not (alike and self._takes_kernel(batched)):
+            return super().unproject(xy, depth)
+        values = self._values(batched.dtype, posed=True)
+        return nan_unless(*reversed(unproject_lens(self._model(posed=True), batched, depth, values)))
+
     def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         if not self._takes_kernel(points):
             return super()._own_project(points)
@@ -85,7 +99,7 @@ class LensCamera(IntrinsicsCamera):
     def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not self._takes_kernel(xy):
             return super()._own_rays(xy)
-        directions, seen = unproject_lens(self._model(), xy, self._values(xy.dtype))
+        directions, seen = unproject_lens(self._model(), xy, None, self._values(xy.dtype))
         return directions.new_zeros(3).expand_as(directions), directions, seen
 
     def _takes_kernel(self, points: Tensor) -> bool:
@@ -93,32 +107,44 @@ class LensCamera(IntrinsicsCamera):
         many = points[..., 0].numel() >= MANY and points.dtype in (torch.float32, torch.float64)
         return many and alike and is_plain_autograd()
 
-    def _values(self, dtype: torch.dtype) -> list[Tensor]:
-        return [getattr(self, name).to(dtype) for name in self._names]
+    def _values(self, dtype: torch.dtype, posed: bool = False) -> list[Tensor]:
+        return [getattr(self, name).to(dtype) for name in (*self._names, *(("R", "t") if posed else ()))]
 
-    def _model(self) -> LensModel:
+    def _model(self, posed: bool = False) -> LensModel:
         """This class of cameras as the kernels see it; its functions take the values of the parameters."""
-        lens, distortion = self.lens(), self.distortion()
+        names, lens, distortion = (*self._names, *(("R", "t") if posed else ())), self.lens(), self.distortion()
         terms = (len(distortion.numerator), len(distortion.denominator))
         kinds = (bool(distortion.tangential), bool(distortion.prism), bool(distortion.tilt))
 
         def camera(values: tuple[Tensor, ...]) -> "LensCamera":
-            return self._with(dict(zip(self._names, values, strict=True)))
+            return self._with(dict(zip(names, values, strict=True)))
 
         def project(points: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
-            return Camera._own_project(camera(values), points)
+            lens = camera(values)
+            return Camera._own_project(lens, lens.world_to_camera(points) if posed else points)
 
-        def rays(xy: Tensor, *values: Tensor) -> Tensor:
-            return Camera._own_rays(camera(values), xy)[1]
+        def unproject(xy: Tensor, depth: Tensor | None, *values: Tensor) -> Tensor:
+            lens = camera(values)
+            _, directions, _ = Camera._own_rays(lens, xy)
+            return directions if depth is None else lens.camera_to_world(depth[..., None] * directions)
+
+        def pack(*values: Tensor) -> Tensor:
+            return camera(values)._packed(posed)
 
         shape = LensShape(lens.kind, *terms, *kinds, self.depth_is_z)
-        return LensModel(shape, lambda *v: camera(v)._packed(), lambda *v: camera(v)._limits(), project, rays)
+        return LensModel(shape, posed, pack, lambda *values: camera(values)._limits(), project, unproject)
 
-    def _packed(self) -> Tensor:
+    def _packed(self, posed: bool) -> Tensor:
         """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.lens().packed(), *self.distortion().packed())
         columns = [torch.as_tensor(n, dtype=self.fx.dtype, device=self.fx.device) for n in numbers]
-        return torch.stack([column.expand_as(self.fx) for column in columns], dim=-1).reshape(-1, len(columns))
+        packed = torch.stack([column.expand_as(self.fx) for column in columns], dim=-1)
+        R, t = self.R, self.t
+        if not posed:
+            R, t = torch.eye(3, dtype=packed.dtype, device=packed.device), packed.new_zeros(3)
+        pose = [part.expand(*self.fx.shape, part.shape[-1]) for part in (R.flatten(-2), t)]
+        packed = torch.cat((packed, *pose), dim=-1)
+        return packed.reshape(-1, packed.shape[-1])
 
     def _limits(self) -> Tensor:
         """What the inverse needs besides: [B, NUM_LIMITS]."""

@@ -25,31 +25,42 @@ MIN_PARTS = 8  # fewer are not worth a second thread
 class LensModel(NamedTuple):
     """A class of cameras, as the kernels see it; `values` are the camera's parameters, [*batch] and [*batch, K].
 
+    With R and t among the values points are the world's, else the camera's own.
+
     Args:
         shape: what the kernels are made for.
+        posed: R and t are the last two of the values.
         pack: values -> [B, NUM_PARAMETERS] in the kernels' order, differentiable.
         limits: values -> [B, NUM_LIMITS], for the inverse.
         project: points, values -> xy and depth, in plain torch.
-        rays: xy, values -> directions of depth 1, in plain torch; anything finite where there are none.
+        unproject: xy, depth or None, values -> points, or directions of depth 1, in plain torch; anything finite where
+            there are none.
     """
 
     shape: LensShape
+    posed: bool
     pack: Callable[..., Tensor]
     limits: Callable[..., Tensor]
     project: Callable[..., tuple[Tensor, Tensor]]
-    rays: Callable[..., Tensor]
+    unproject: Callable[..., Tensor]
 
 
 def project_lens(model: LensModel, points: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Camera-frame points [*batch, N, 3] (without a batch [..., 3]) -> pixels and depth, with gradients to all."""
+    """Points [*batch, N, 3] (without a batch [..., 3]) -> pixels and depth, with gradients to all."""
     xy, depth = _Project.apply(model, points, *values)
     return xy, depth
 
 
-def unproject_lens(model: LensModel, xy: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Finite pixels [*batch, N, 2] -> directions of depth 1, and [*batch, N] bool which of them exist."""
-    directions, seen = _Unproject.apply(model, xy, *values)
-    return directions, seen
+def unproject_lens(
+    model: LensModel, xy: Tensor, depth: Tensor | None, values: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Pixels [*batch, N, 2] and depth [*batch, N] -> points, and bool [*batch, N] which of them exist.
+
+    For a model without a pose, and no depth: camera-frame directions of depth 1.
+    """
+    assert model.posed == (depth is not None)
+    points, seen = _Unproject.apply(model, xy, depth, *values)
+    return points, seen
 
 
 class _Project(torch.autograd.Function):
@@ -67,90 +78,74 @@ class _Project(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         points, *values = ctx.saved_tensors
         if torch.is_grad_enabled() or any(map(is_batched, gradients)):
-            return _by_reference(ctx, lambda points, *values: ctx.model.project(points, *values), gradients)
+            return None, *_by_reference(ctx, ctx.model.project, gradients)
         rows = ctx.model.pack(*values)
         flat = points.reshape(len(rows), -1, 3)
         of_points = torch.empty_like(flat) if ctx.needs_input_grad[1] else flat.new_empty(1, 1, 3)
-        sums = _partial_sums(flat)
-        inputs = [
-            flat,
-            rows,
-            gradients[0].reshape(*flat.shape[:2], 2),
-            gradients[1].reshape(flat.shape[:2]),
-            int(ctx.needs_input_grad[1]),
-            int(any(ctx.needs_input_grad[2:])),
-        ]
+        sums, wanted = _partial_sums(flat), any(ctx.needs_input_grad[2:])
+        of_xy, of_depth = gradients[0].reshape(*flat.shape[:2], 2), gradients[1].reshape(flat.shape[:2])
+        flags = [int(ctx.needs_input_grad[1]), int(wanted), int(wanted and ctx.model.posed)]
+        inputs = [flat, rows, of_xy, of_depth, *flags]
         _launch(ctx.model, "project_backward", flat, inputs, [of_points, sums.flatten(0, 1)])
-        of_points = of_points.reshape(points.shape) if ctx.needs_input_grad[1] else None
-        return None, of_points, *_of_values(ctx, values, sums)
+        of_values = _of_values(ctx.model, values, ctx.needs_input_grad[2:], sums)
+        return None, of_points.reshape(points.shape) if ctx.needs_input_grad[1] else None, *of_values
 
 
 class _Unproject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, model: LensModel, xy: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
-        rows = model.pack(*values)
+    def forward(ctx: Any, model: LensModel, xy: Tensor, depth: Tensor | None, *values: Tensor) -> tuple[Tensor, Tensor]:
+        rows, limits = model.pack(*values), model.limits(*values)
         flat = xy.reshape(len(rows), -1, 2)
         directions = flat.new_empty(*flat.shape[:2], 3)
+        points = torch.empty_like(directions) if model.posed else directions
         seen = torch.empty(flat.shape[:2], dtype=torch.uint8, device=flat.device)
-        limits = model.limits(*values)
-        inputs = [flat, rows, limits, _starts(model, rows, limits)]
-        _launch(model, "unproject", flat, inputs, [directions, seen])
-        directions = directions.reshape(*xy.shape[:-1], 3)
-        ctx.model = model
-        ctx.save_for_backward(xy, *values)
-        ctx.solution = directions.detach(), seen
+        away = flat.new_empty(1, 1) if depth is None else depth.reshape(flat.shape[:2])
+        inputs: list[Tensor | int] = [flat, rows, limits, _starts(model, rows, limits), away, int(model.posed)]
+        _launch(model, "unproject", flat, inputs, [directions, seen, points])
+        ctx.model, ctx.solution = model, (directions.detach(), seen)
+        ctx.save_for_backward(xy, depth, *values)
         mask = seen.view(torch.bool).reshape(xy.shape[:-1])
         ctx.mark_non_differentiable(mask)
-        return directions, mask
+        return points.reshape(*xy.shape[:-1], 3), mask
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        xy, *values = ctx.saved_tensors
+        xy, depth, *values = ctx.saved_tensors
         if torch.is_grad_enabled() or is_batched(gradients[0]):
-            return _by_reference(ctx, lambda xy, *values: (ctx.model.rays(xy, *values),), gradients[:1])
+            return None, *_by_reference(ctx, lambda *inputs: (ctx.model.unproject(*inputs),), gradients[:1])
         rows = ctx.model.pack(*values)
-        solution, seen = ctx.solution
-        flat = solution.reshape(len(rows), -1, 3)
-        of_xy, sums = flat.new_empty(*flat.shape[:2], 2), _partial_sums(flat)
-        inputs = [
-            flat,
-            seen,
-            rows,
-            gradients[0].reshape(flat.shape),
-            int(any(ctx.needs_input_grad[2:])),
-        ]
-        _launch(ctx.model, "unproject_backward", flat, inputs, [of_xy, sums.flatten(0, 1)])
-        return None, of_xy.reshape(xy.shape), *_of_values(ctx, values, sums)
+        directions, seen = ctx.solution
+        of_xy, sums = directions.new_empty(*directions.shape[:2], 2), _partial_sums(directions)
+        away = rows.new_empty(1, 1) if depth is None else depth.reshape(directions.shape[:2])
+        of_depth = torch.empty_like(away)
+        posed = ctx.model.posed
+        flags = [int(any(ctx.needs_input_grad[3:])), int(posed)]
+        inputs = [directions, seen, rows, away, gradients[0].reshape(directions.shape), *flags]
+        _launch(ctx.model, "unproject_backward", directions, inputs, [of_xy, of_depth, sums.flatten(0, 1)])
+        of_values = _of_values(ctx.model, values, ctx.needs_input_grad[3:], sums)
+        return None, of_xy.reshape(xy.shape), of_depth.reshape(depth.shape) if posed else None, *of_values
 
 
-def _by_reference(ctx: Any, function: Callable[..., tuple[Tensor, ...]], gradients: Sequence[Tensor]) -> tuple:
+def _by_reference(ctx: Any, function: Callable[..., tuple[Tensor, ...]], gradients: Sequence[Tensor]) -> list:
     """Gradients through the plain-torch formulas, which have further derivatives."""
-    inputs = ctx.saved_tensors
-    wanted = [value for value, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True) if needed]
+    inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+    wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
     with torch.enable_grad():
         outputs = function(*inputs)
     pairs = [(out, gradient) for out, gradient in zip(outputs, gradients, strict=True) if out.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [out for out, _ in pairs],
-            wanted,
-            [gradient for _, gradient in pairs],
-            create_graph=torch.is_grad_enabled(),
-            allow_unused=True,
-            is_grads_batched=False,
-        )
-    )
-    return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
+    heads, upstream = [out for out, _ in pairs], [gradient for _, gradient in pairs]
+    again = torch.is_grad_enabled()
+    found = iter(torch.autograd.grad(heads, wanted, upstream, create_graph=again, allow_unused=True))
+    return [next(found) if need else None for need in needed]
 
 
-def _of_values(ctx: Any, values: Sequence[Tensor], sums: Tensor) -> list[Tensor | None]:
+def _of_values(model: LensModel, values: Sequence[Tensor], needed: Sequence[bool], sums: Tensor) -> list[Tensor | None]:
     """Gradients to the camera's parameters from those to its row of numbers, in parts [B, parts, NUM_PARAMETERS]."""
-    needed = ctx.needs_input_grad[2:]
     if not any(needed):
         return [None] * len(needed)
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_(need) for value, need in zip(values, needed, strict=True)]
-        rows = ctx.model.pack(*leaves)
+        rows = model.pack(*leaves)
     wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
     found = iter(torch.autograd.grad(rows, wanted, sums.sum(1).to(rows.dtype), allow_unused=True))
     return [next(found) if need else None for need in needed]

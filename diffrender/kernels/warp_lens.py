@@ -36,8 +36,9 @@ class LensShape(NamedTuple):
 
 
 # Where a camera's numbers stand in its row of parameters: fx, fy, cx, cy; three of the lens; the distortion's
-# numerator, denominator, tangential and prism terms; and the homography of the tilted sensor, row by row.
-FOCAL, LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT, NUM_PARAMETERS = 0, 4, 7, 11, 14, 16, 20, 29
+# numerator, denominator, tangential and prism terms; the homography of the tilted sensor, row by row; R and t.
+FOCAL, LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT = 0, 4, 7, 11, 14, 16, 20
+ROTATION, TRANSLATION, NUM_PARAMETERS = 29, 38, 41
 # And in the row of what only the inverse needs: s up to the fold, the radius up to which the search for a start goes,
 # s up to the end of the lens, s up to the corners of the image, and the inverse of the homography.
 FOLD, BRACKET, LIMIT, EXTENT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 4, 13
@@ -433,6 +434,38 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         return sums
 
     @wp.func
+    def to_camera(k: row, p: vec3):
+        """R p."""
+        return vec3(
+            k[ROTATION] * p[0] + k[ROTATION + 1] * p[1] + k[ROTATION + 2] * p[2],
+            k[ROTATION + 3] * p[0] + k[ROTATION + 4] * p[1] + k[ROTATION + 5] * p[2],
+            k[ROTATION + 6] * p[0] + k[ROTATION + 7] * p[1] + k[ROTATION + 8] * p[2],
+        )
+
+    @wp.func
+    def to_world(k: row, p: vec3):
+        """The transposed rotation."""
+        return vec3(
+            k[ROTATION] * p[0] + k[ROTATION + 3] * p[1] + k[ROTATION + 6] * p[2],
+            k[ROTATION + 1] * p[0] + k[ROTATION + 4] * p[1] + k[ROTATION + 7] * p[2],
+            k[ROTATION + 2] * p[0] + k[ROTATION + 5] * p[1] + k[ROTATION + 8] * p[2],
+        )
+
+    @wp.func
+    def translation(k: row):
+        return vec3(k[TRANSLATION], k[TRANSLATION + 1], k[TRANSLATION + 2])
+
+    @wp.func
+    def add_pose(sums: total, of_R: vec3, by_R: vec3, of_t: vec3):
+        """The sums with the gradients of R, an outer product, and of t added."""
+        for i in range(3):
+            for j in range(3):
+                at = ROTATION + 3 * i + j
+                sums[at] = sums[at] + wp.float64(of_R[i] * by_R[j])
+            sums[TRANSLATION + i] = sums[TRANSLATION + i] + wp.float64(of_t[i])
+        return sums
+
+    @wp.func
     def load_row(parameters: wp.array2d(dtype=real), camera: int):
         k = row()
         for i in range(NUM_PARAMETERS):
@@ -456,7 +489,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         begin = (item - camera * parts) * part
         k = load_row(parameters, camera)
         for i in range(begin, wp.min(begin + part, points.shape[1])):
-            p = points[camera, i]
+            p = to_camera(k, points[camera, i]) + translation(k)
             xy[camera, i] = pixel_of(k, p[0], p[1], p[2])
             if depth_is_z == 1:
                 depth[camera, i] = p[2]
@@ -471,6 +504,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         of_depth: wp.array2d(dtype=real),
         with_points: int,
         with_parameters: int,
+        with_pose: int,
         parts: int,
         part: int,
         first: int,
@@ -483,7 +517,8 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         k = load_row(parameters, camera)
         sums = total()
         for i in range(begin, wp.min(begin + part, points.shape[1])):
-            p = points[camera, i]
+            given = points[camera, i]
+            p = to_camera(k, given) + translation(k)
             e = scale_of(k, p[0], p[1], p[2])
             u = e[0] * p[0]
             v = e[0] * p[1]
@@ -495,14 +530,16 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             g = of_xy[camera, i]
             at_bent = pull_to_distorted(k, bent, g)
             at_plane = pull_to_plane(k, f, u, v, at_bent)
+            out = pull_to_point(e, p[0], p[1], at_plane)
+            d = of_depth[camera, i]
+            if depth_is_z == 1:
+                out = out + vec3(real(0.0), real(0.0), d)
+            else:
+                out = out + p * (d * inverse_or_zero(wp.length(p)))
             if with_points == 1:
-                out = pull_to_point(e, p[0], p[1], at_plane)
-                d = of_depth[camera, i]
-                if depth_is_z == 1:
-                    out = out + vec3(real(0.0), real(0.0), d)
-                else:
-                    out = out + p * (d * inverse_or_zero(wp.length(p)))
-                of_points[camera, i] = out
+                of_points[camera, i] = to_world(k, out)
+            if with_pose == 1:
+                sums = add_pose(sums, out, given, out)
             if with_parameters == 1:
                 by = pull_to_parameters(k, e, f, bent, p[0], p[1], g, at_bent, at_plane)
                 sums = add(sums, by)
@@ -615,11 +652,14 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         parameters: wp.array2d(dtype=real),
         limits: wp.array2d(dtype=real),
         ratios: wp.array2d(dtype=real),
+        depth: wp.array2d(dtype=real),
+        with_pose: int,
         parts: int,
         part: int,
         first: int,
         directions: wp.array2d(dtype=vec3),
         seen: wp.array2d(dtype=wp.uint8),
+        points: wp.array2d(dtype=vec3),
     ):
         item = first + wp.tid()
         camera = item // parts
@@ -650,18 +690,23 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 there = wp.uint8(1)
             directions[camera, i] = ray
             seen[camera, i] = there
+            if with_pose == 1:
+                points[camera, i] = to_world(k, ray * depth[camera, i] - translation(k))
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def unproject_backward(
         directions: wp.array2d(dtype=vec3),
         seen: wp.array2d(dtype=wp.uint8),
         parameters: wp.array2d(dtype=real),
-        of_directions: wp.array2d(dtype=vec3),
+        depth: wp.array2d(dtype=real),
+        upstream: wp.array2d(dtype=vec3),
         with_parameters: int,
+        with_pose: int,
         parts: int,
         part: int,
         first: int,
         of_xy: wp.array2d(dtype=vec2),
+        of_depth: wp.array2d(dtype=real),
         of_parameters: wp.array2d(dtype=wp.float64),
     ):
         """By the implicit function theorem: step by step, the transposed inverses of the projection's derivatives."""
@@ -672,8 +717,17 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         sums = total()
         for i in range(begin, wp.min(begin + part, directions.shape[1])):
             out = vec2(real(0.0), real(0.0))
+            along = real(0.0)
             if seen[camera, i] == wp.uint8(1):
                 p = directions[camera, i]
+                c = upstream[camera, i]
+                if with_pose == 1:
+                    g = c
+                    c = to_camera(k, g)
+                    away = depth[camera, i]
+                    sums = add_pose(sums, p * away - translation(k), g, -c)
+                    along = wp.dot(c, p)
+                    c = c * away
                 e = scale_of(k, p[0], p[1], p[2])
                 u = e[0] * p[0]
                 v = e[0] * p[1]
@@ -682,12 +736,14 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 if distorts == 1:
                     f = radial(k, u * u + v * v)
                     bent = distort(k, f, u, v)
-                at_plane = push_to_plane(e, p, of_directions[camera, i])
+                at_plane = push_to_plane(e, p, c)
                 at_bent = push_to_distorted(k, f, u, v, at_plane)
                 out = push_to_pixel(k, bent, at_bent)
                 if with_parameters == 1:
                     sums = add(sums, -pull_to_parameters(k, e, f, bent, p[0], p[1], out, at_bent, at_plane))
             of_xy[camera, i] = out
+            if with_pose == 1:
+                of_depth[camera, i] = along
         for j in range(NUM_PARAMETERS):
             of_parameters[item, j] = sums[j]
 

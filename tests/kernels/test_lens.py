@@ -17,6 +17,7 @@ from diffrender.cameras import (
     ThinPrismFisheyeCamera,
     UnifiedCamera,
     lens_camera,
+    so3_exp,
     stack_cameras,
 )
 
@@ -64,41 +65,48 @@ def points_of(dtype: torch.dtype) -> Tensor:
     return points.to(dtype)
 
 
-def outcome(camera: Camera, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Pixels, depths, rays, and gradients of weighted sums of them to everything."""
-    leaves = {name: getattr(camera, name).clone().requires_grad_() for name in camera._names}
+def outcome(camera: Camera, dtype: torch.dtype, posed: bool) -> dict[str, Tensor]:
+    """Pixels, depths, points or rays, and gradients of weighted sums of them to everything."""
+    turn = torch.tensor([0.1, -0.2, 0.3], dtype=dtype)
+    camera = camera.replace(R=so3_exp(turn), t=(0.1, -0.2, 0.3)) if posed else camera
+    names = [*camera._names, *(("R", "t") if posed else ())]
+    leaves = {name: getattr(camera, name).clone().requires_grad_() for name in names}
     camera = camera.replace(**leaves)
-    points = points_of(dtype).requires_grad_()
+    local = points_of(dtype)
+    points = (camera.camera_to_world(local).detach() if posed else local).requires_grad_()
     size = torch.tensor([640.0, 480.0], dtype=dtype)
     pixels = torch.rand(COUNT, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype) * size
     pixels[:4] = torch.tensor([[math.nan, 1], [1, math.inf], [1e30, 3], [320.3, 239.1]])
     pixels.requires_grad_()
+    away = (1 + some(1, dtype, seed=2)[:, 0].square()).requires_grad_()
 
-    xy, depth = camera.local_project(points)
-    inside = camera.valid(points)[:, None] & ((xy.detach() - size / 2).abs() < 1e4)
+    xy, depth = camera.project(points) if posed else camera.local_project(points)
+    inside = camera.valid(local)[:, None] & ((xy.detach() - size / 2).abs() < 1e4)
     forward = (torch.where(inside, xy * some(2, dtype), 0.0)).sum() + (depth * some(1, dtype)[:, 0]).sum()
-    _, rays = camera.local_rays(pixels)
-    seen = rays.isfinite().all(-1)
-    back = (torch.where(seen[:, None], rays, 0.0) * some(3, dtype)).sum()
-    names = [*(f"d{name}" for name in leaves)]
+    back = camera.unproject(pixels, away) if posed else camera.local_rays(pixels)[1]
+    seen = back.isfinite().all(-1)
+    backward = (torch.where(seen[:, None], back, 0.0) * some(3, dtype)).sum()
     projected = torch.autograd.grad(forward, [points, *leaves.values()], materialize_grads=True)
-    unprojected = torch.autograd.grad(back, [pixels, *leaves.values()], materialize_grads=True)
+    unprojected = torch.autograd.grad(backward, [pixels, away, *leaves.values()], materialize_grads=True)
     return {
         "xy": torch.where(inside, xy.detach(), 0.0),
         "depth": depth.detach(),
-        "rays": torch.where(seen[:, None], rays.detach(), 0.0),
+        "back": torch.where(seen[:, None], back.detach(), 0.0),
         "seen": seen.to(dtype),
-        **dict(zip(["dpoints", *names], projected, strict=True)),
-        **dict(zip(["dpixels", *(f"rays {name}" for name in names)], unprojected, strict=True)),
+        **{f"d xy / d {name}": g for name, g in zip(("points", *names), projected, strict=True)},
+        **{f"d back / d {name}": g for name, g in zip(("pixels", "depth", *names), unprojected, strict=True)},
     }
 
 
+@pytest.mark.parametrize("posed", [False, True], ids=["camera frame", "world"])
 @pytest.mark.parametrize("name", ALL)
-def test_kernel_is_the_plain_torch_formula_with_all_its_gradients(name: str, in_kernel: Callable[[bool], None]) -> None:
+def test_kernel_is_the_plain_torch_formula_with_all_its_gradients(
+    name: str, posed: bool, in_kernel: Callable[[bool], None]
+) -> None:
     results = []
     for kernel in (True, False):
         in_kernel(kernel)
-        results.append(outcome(make(name, torch.float64), torch.float64))
+        results.append(outcome(make(name, torch.float64), torch.float64, posed))
     for key, expected in results[1].items():
         # Rounding, times the slope of the inverse near a fold, which is in the image of some; relative to the largest.
         largest = float(expected.abs().max()) if expected.numel() else 0.0
@@ -108,11 +116,11 @@ def test_kernel_is_the_plain_torch_formula_with_all_its_gradients(name: str, in_
 @pytest.mark.parametrize("name", ["prism and tilt", "fisheye"])
 def test_kernel_in_single_precision(name: str, in_kernel: Callable[[bool], None]) -> None:
     in_kernel(True)
-    result = outcome(make(name, torch.float32), torch.float32)
+    result = outcome(make(name, torch.float32), torch.float32, True)
     in_kernel(False)
-    expected = outcome(make(name, torch.float64), torch.float64)
-    assert result["xy"].dtype == result["rays"].dtype == torch.float32
-    for key in ("xy", "rays", "depth", "dpixels"):
+    expected = outcome(make(name, torch.float64), torch.float64, True)
+    assert result["xy"].dtype == result["back"].dtype == torch.float32
+    for key in ("xy", "back", "depth", "d back / d pixels"):
         largest = float(expected[key].abs().max())
         # Single precision on both ways; the tilted lens amplifies it near the corners.
         assert float((result[key].double() - expected[key]).abs().max()) < 1e-4 * largest, key
