@@ -52,7 +52,17 @@ from .io.meshes import load_mesh, save_mesh
 from .mesh import Material, Mesh, join
 from .primitives import cube, grid, sphere, torus
 from .render import render
-from .sampling import sample, sample_texture, to_nchw, to_nhwc
+from .sampling import (
+    grid_sample,
+    sample,
+    sample_nearest,
+    sample_texture,
+    sample_volume,
+    splat,
+    to_nchw,
+    to_nhwc,
+    warp,
+)
 from .shading import (
     AmbientLight,
     DirectionalLight,
@@ -101,6 +111,7 @@ __all__ = [
     "from_opencv_fisheye",
     "from_opengl_pose",
     "grid",
+    "grid_sample",
     "interpolate",
     "invert_pose",
     "join",
@@ -115,7 +126,9 @@ __all__ = [
     "render",
     "rotation_6d_to_matrix",
     "sample",
+    "sample_nearest",
     "sample_texture",
+    "sample_volume",
     "save_animation",
     "save_image",
     "save_mesh",
@@ -124,6 +137,7 @@ __all__ = [
     "so3_exp",
     "so3_log",
     "sphere",
+    "splat",
     "stack_cameras",
     "to_nchw",
     "to_nhwc",
@@ -132,4 +146,5 @@ __all__ = [
     "torus",
     "unlit",
     "visibility",
+    "warp",
 ]

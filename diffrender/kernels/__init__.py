@@ -6,6 +6,8 @@ from .launch import first_hit, first_hit_linear, project_linear, rasterize_linea
 from .lens import LensModel, project_lens, unproject_lens
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
 from .reference import barycentrics_reference, first_hit_reference
+from .sampling import Lookup, sample_images, sample_images_gradient
+from .sampling_reference import filter_weights, fold, sample_images_reference
 from .transform import to_cameras
 from .warp_lens import LensKind, LensShape
 
@@ -13,20 +15,26 @@ __all__ = [
     "LensKind",
     "LensModel",
     "LensShape",
+    "Lookup",
     "RayTree",
     "SortedRays",
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
     "edge_sides",
+    "filter_weights",
     "first_hit",
     "first_hit_linear",
     "first_hit_reference",
+    "fold",
     "hidden_area",
     "image_slots",
     "project_lens",
     "project_linear",
     "rasterize_linear",
+    "sample_images",
+    "sample_images_gradient",
+    "sample_images_reference",
     "scattered_slots",
     "sort_rays",
     "split_at_crossings",

@@ -1,0 +1,146 @@
+"""Images and volumes at points: the kernels on tensors, with their own reverse mode."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import warp as wp
+from torch import Tensor
+
+from .launch import device_of, launch_ranges, load_kernel, side_by_side
+from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
+
+CHUNK = 2048  # points per call of a kernel on the CPU
+MIN_SHARE = 4  # chunks that are worth a second thread
+MIN_POINTS = 4096  # points that are worth a second thread in the reverse mode, where every thread looks at all of them
+BALANCE_SAMPLES = 1024  # points that are asked where the image is busy
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """How coordinates read an image.
+
+    Attributes:
+        mode: one of `FILTERS`.
+        borders: one of `BORDERS` for each axis, x first.
+        scale, offset: for each axis: a coordinate u means the position u * scale + offset in texels.
+    """
+
+    mode: str
+    borders: tuple[str, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    @property
+    def settings(self) -> tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
+        """Its four attributes, in order."""
+        return self.mode, self.borders, self.scale, self.offset
+
+
+def sample_images(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> Tensor:
+    """Values [G, P, C] at points [G, P, D] of images [I, H, W, C], D = 2, or volumes [I, Z, H, W, C], D = 3.
+
+    Args:
+        images: contiguous; float32 or float64.
+        image_of: [G] int32, the image that each group of points reads.
+        points: contiguous, of the type of `images`.
+    """
+    values = images.new_empty(*points.shape[:-1], images.shape[-1])
+    if values.numel() == 0:
+        return values
+    kernels = _kernels(images, points, lookup)
+    count, chunk = points.shape[0] * points.shape[1], 1 if images.is_cuda else CHUNK
+    kernel = load_kernel(kernels, "sample", images)
+    inputs = [*_inputs(images, image_of, points, lookup), count, chunk]
+    launch_ranges(kernel, -(-count // chunk), inputs, [_flat(values)], images, MIN_SHARE)
+    return values
+
+
+def sample_images_gradient(
+    images: Tensor,
+    image_of: Tensor,
+    points: Tensor,
+    lookup: Lookup,
+    gradient: Tensor,
+    *,
+    to_images: bool,
+    to_points: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients to `images` and `points` of the sum of `gradient` [G, P, C] times the values."""
+    image_gradient = _zeros(images) if to_images else None
+    point_gradient = torch.empty_like(points) if to_points else None
+    if points.numel() == 0 or images.shape[-1] == 0:
+        return image_gradient, None if point_gradient is None else point_gradient.zero_()
+    kernel = load_kernel(_kernels(images, points, lookup), "sample_gradient", images)
+    count = points.shape[0] * points.shape[1]
+    chunk = 1 if images.is_cuda else count
+    inputs = [*_inputs(images, image_of, points, lookup), count, chunk, _flat(gradient), int(to_images), int(to_points)]
+    nothing = points.new_zeros(1)
+    outputs = [_flat(nothing if x is None else x) for x in (image_gradient, point_gradient)]
+
+    def work(first_row: int, stop_row: int) -> None:
+        dim = -(-count // chunk)
+        wp.launch(kernel, dim=dim, inputs=[*inputs, first_row, stop_row], outputs=outputs, device=device_of(images))
+
+    side_by_side(work, list(pairwise(_row_cuts(images, image_of, points, lookup))))
+    return image_gradient, point_gradient
+
+
+def _zeros(values: Tensor) -> Tensor:
+    # On the CPU by numpy, which does not wake torch's threads: while those wait for more to do, they take our cores.
+    if values.is_cuda:
+        return values.new_zeros(values.shape)
+    return torch.from_numpy(np.zeros(values.shape, np.float32 if values.dtype == torch.float32 else np.float64))
+
+
+def _kernels(images: Tensor, points: Tensor, lookup: Lookup) -> Any:
+    channels = images.shape[-1] if images.shape[-1] <= MAX_CHANNELS else 0
+    return lambda real: make_sampling_kernels(real, lookup.mode, points.shape[-1], channels)
+
+
+def _inputs(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> list[Any]:
+    *sizes, channels = images.shape[1:]
+    height, width = sizes[-2:]
+    depth = sizes[0] if len(sizes) == 3 else 1
+    borders = [BORDERS.index(name) for name in lookup.borders]
+    vec3 = wp.types.vector(3, wp.float32 if images.dtype == torch.float32 else wp.float64)
+    unused = 3 - points.shape[-1]
+    shift = FILTERS[lookup.mode].shift
+    return [
+        _flat(images if images.is_contiguous() else images.new_zeros(1)),  # not read where only its shape is meant
+        _flat(points),
+        wp.from_torch(image_of),
+        points.shape[1],
+        width,
+        height,
+        depth,
+        channels,
+        *borders,
+        *[0] * unused,
+        vec3(*lookup.scale, *[1.0] * unused),
+        vec3(*[offset - shift for offset in lookup.offset], *[0.0] * unused),
+    ]
+
+
+def _row_cuts(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> list[int]:
+    """Cuts 0 <= ... <= number of rows in all images such that about as many points lie in each of the bands."""
+    rows, height = images[..., 0, 0].numel(), images.shape[-3]
+    flat = points.reshape(-1, points.shape[-1])
+    threads = 1 if images.is_cuda else max(min(torch.get_num_threads(), len(flat) // MIN_POINTS), 1)
+    if threads == 1:
+        return [0, rows]
+    stride = max(len(flat) // BALANCE_SAMPLES, 1)
+    row = torch.arange(0, len(flat), stride).div_(points.shape[1], rounding_mode="floor")
+    row = image_of.index_select(0, row) * float(rows // len(images))
+    for axis, size in ((1, height), (2, images.shape[1]))[: points.shape[-1] - 1]:
+        position = (flat[::stride, axis] * lookup.scale[axis] + lookup.offset[axis]).nan_to_num(0.0).clamp(0, size - 1)
+        row = row + position.floor() * (1 if axis == 1 else height)
+    row = row.sort().values
+    cuts = [int(row[len(row) * i // threads]) for i in range(1, threads)]
+    return [0, *cuts, rows]
+
+
+def _flat(values: Tensor) -> Any:
+    return wp.from_torch(values.detach().reshape(-1))
