@@ -30,7 +30,9 @@ MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
 SURFACE = 0.5  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
 SHARE_TICKS = 1 << 20  # of a look-up: shares are counted in whole numbers
-MAX_STRAY = 0.25  # pixels: how far a bent face may be from the triangle of its projected corners
+MAX_SAG = 0.05  # of a face's height in the image: how far a lens may bend its sides before it is cut in four
+MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less
+MAX_STRAY = 0.25  # pixels: how far what is left of a bent face may be from the triangle of its projected corners
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,11 @@ class Grazing:
 
 @dataclass(frozen=True, eq=False)
 class _Faces:
-    """C steep faces, narrow in the image."""
+    """C steep faces, narrow in the image, or parts of such faces."""
 
     view: Tensor  # [C]
     face: Tensor  # [C]
+    whole: Tensor  # [C] what it is a part of: some number below C
     cosine: Tensor  # [C]
     points: Tensor  # [C, 3, 3] corners, camera frame
     depth: Tensor  # [C, 3] of the corners
@@ -89,7 +92,7 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     faces = _steep_faces(scene, cull_backfaces)
     parts = clip_to_pixels(faces.triangle, scene.camera.size)
     owner, pixel, area, centroid = _picked((parts.area > MIN_AREA).nonzero().squeeze(-1), *vars(parts).values())
-    marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, owner, True)
+    marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, faces.whole[owner], True)
 
     # Neighbours in the image shall share look-ups, and what faces the camera not with what is behind it.
     group = (2 * faces.view + _turns_left(faces.triangle))[owner]
@@ -100,7 +103,7 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     view, face = _picked(owner, faces.view, faces.face)
     points = _points(scene, faces, owner, centroid)
     xy, straight = _seen_at(scene, view, points, centroid.to(points.dtype))
-    marked = marked.index_fill(0, owner[~straight], False)
+    marked = marked.index_fill(0, faces.whole[owner[~straight]], False)[faces.whole]
     seen = _visible(scene, view, face, xy, points, cull_backfaces) & marked[owner]
     view, pixel, face, xy, area = _picked(
         seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, area.to(xy.dtype)
@@ -134,7 +137,37 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
         kept = (~turning_faces(scene).reshape(-1)[item]).nonzero().squeeze(-1)
         view, face, cosine = _picked(kept, view, face, cosine)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
-    return _Faces(view, face, cosine, points, corner_depth.squeeze(-1), triangle.double())
+    whole = torch.arange(len(face), device=face.device)
+    faces = _Faces(view, face, whole, cosine, points, corner_depth.squeeze(-1), triangle.double())
+    return faces if scene.linear_rays is not None else _straightened(scene, faces)
+
+
+def _straightened(scene: Scene, faces: _Faces) -> _Faces:
+    """The faces, or their parts: what a lens bends is cut in four at the middles of its sides, until it is straight.
+
+    The nearer to edge-on a face is seen, the more of its area is between its sides and straight ones.
+    """
+    for _ in range(MAX_CUTS):
+        middles = 0.5 * (faces.points + faces.points.roll(-1, dims=1))  # of the sides 0 1, 1 2, 2 0
+        xy, depth = scene.project_at(faces.view.repeat_interleave(3), middles.reshape(-1, 3))
+        xy, depth = xy.reshape(-1, 3, 2).double(), depth.reshape(-1, 3).to(faces.depth.dtype)
+        along, to_middle = faces.triangle.roll(-1, dims=1) - faces.triangle, xy - faces.triangle
+        # Of a triangle with this side: its sag times its length, as the height of the face times the longest side.
+        between = along[..., 0] * to_middle[..., 1] - along[..., 1] * to_middle[..., 0]
+        area = along[:, 0, 0] * along[:, 1, 1] - along[:, 0, 1] * along[:, 1, 0]
+        bends = between.abs().amax(-1) > MAX_SAG * area.abs()
+        kept, bent = (~bends).nonzero().squeeze(-1), bends.nonzero().squeeze(-1)
+        if len(bent) == 0:
+            return faces
+        of_whole = (faces.view, faces.face, faces.whole, faces.cosine)
+        of_corner = ((faces.points, middles), (faces.depth, depth), (faces.triangle, xy))
+        corners = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]], device=bent.device)
+        cut = [torch.cat(pair, 1).index_select(0, bent)[:, corners].flatten(0, 1) for pair in of_corner]
+        faces = _Faces(
+            *(torch.cat([x.index_select(0, kept), x.index_select(0, bent).repeat_interleave(4)]) for x in of_whole),
+            *(torch.cat([x.index_select(0, kept), parts]) for (x, _), parts in zip(of_corner, cut, strict=True)),
+        )
+    return faces
 
 
 def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from diffrender.mesh import Mesh, join
 from diffrender.primitives import grid, sphere
 from diffrender.scene import Scene, pack
 from diffrender.shading import unlit
+from diffrender.subdivide import subdivide
 from diffrender.visibility import face_image, first_faces, pixel_rays
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
@@ -533,6 +534,27 @@ def test_parts_through_unforeseen_lenses_are_seen(lens: type[Camera], monkeypatc
     held = parts.held(torch.zeros_like(seen), pixels[seen])
     # The areas are what the centres of pixels estimate: some hundred of them, on a border of about as many pixels.
     assert float(parts.area.sum()) == pytest.approx(float(held.sum()), rel=0.15)
+
+
+@pytest.mark.parametrize("offset", [0.004, 0.02, -0.004, -0.02])
+def test_area_is_that_between_sides_bent_by_the_lens(offset: float) -> None:
+    """A face seen almost edge-on, far off the axis: straight sides are off by up to three times its area."""
+    out = torch.nn.functional.normalize(torch.tensor([1.0, 0.3, 0.8], dtype=torch.float64), dim=0)
+    sideways = torch.linalg.cross(out, torch.tensor([0.3, 1.0, 0.2], dtype=torch.float64))
+    up = torch.linalg.cross(out, sideways)
+    corners = [2.4 * out - 0.1 * sideways, 2.4 * out + 0.12 * sideways, 2.2 * out]
+    face = Mesh(torch.stack(corners) + offset * up, torch.tensor([[0, 1, 2]]))
+    camera = FisheyeCamera(75.0, 75.0, 30.3, 41.8, size=(128, 128)).to(dtype=torch.float64)
+    parts = grazing(pack(face, camera))
+    assert len(parts.face) > 3
+    fine = face
+    for _ in range(6):
+        fine = subdivide(fine)
+    xy = camera.project(fine.vertices)[0][fine.faces]
+    a, b = xy[:, 1] - xy[:, 0], xy[:, 2] - xy[:, 0]
+    area = 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).abs().sum()
+    # Sides may bend by 5 % of the height, on each side of a part of the face.
+    assert float(parts.area.sum()) == pytest.approx(float(area), rel=0.1)
 
 
 # Many views
