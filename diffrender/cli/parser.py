@@ -56,7 +56,8 @@ a camera file (JSON; x right, y down, z forward; the corner of the upper left pi
 _FIT_DESCRIPTION = """\
 Fit a coloured mesh to photographs of one object with known cameras. DATASET is a folder with images and
   - *_par.txt: Middlebury multi-view, an object before black, or
-  - transforms.json (or transforms_train.json and transforms_test.json): NeRF's format, images with alpha.
+  - transforms.json (or transforms_train.json and transforms_test.json): NeRF's format, images with alpha, or
+  - images and sparse/0 (or the model itself): COLMAP's format, images with alpha, or masks/NAME.png.
 The folder OUT gets the mesh, metrics.json, a plot of the convergence, a sheet of target, fit and difference, a
 turntable, and checkpoints to resume from."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .colmap import colmap_images, is_colmap
 from .image_set import ImageSet
 from .middlebury import middlebury_images
 from .transforms import transforms_images
@@ -14,7 +15,8 @@ def load_dataset(path: str | os.PathLike[str], *, held_out: Sequence[str] = ()) 
     """The image set in a folder, or of one `*_par.txt` or `transforms*.json` file.
 
     Args:
-        path: a folder that holds one of the two formats, or the file itself.
+        path: a folder that holds one of the formats (Middlebury, NeRF, or a COLMAP project: a sparse model and a folder
+            `images`), or the file itself.
         held_out: names of views to keep for testing (with or without suffix), besides those of `transforms_test.json`.
 
     Raises:
@@ -33,10 +35,12 @@ def load_dataset(path: str | os.PathLike[str], *, held_out: Sequence[str] = ()) 
         if len(parameters) > 1:
             raise ValueError(f"{path} holds several image sets, {[p.name for p in parameters]}: name one of the files")
         images = middlebury_images(folder, parameters[0])
+    elif path.is_dir() and is_colmap(path):
+        images = colmap_images(path)
     else:
         raise ValueError(
             f"{path} is no image set of a known format: looked for *_par.txt (Middlebury) and transforms.json, "
-            "transforms_train.json, transforms_test.json (NeRF)"
+            "transforms_train.json, transforms_test.json (NeRF), and a COLMAP model beside a folder images"
         )
     return _hold_out(images, held_out)
 

@@ -50,7 +50,8 @@ def alpha_mask(image: Tensor) -> Tensor:
 
 def load_mask(path: Path) -> Tensor:
     """[H, W] a mask file: the stored values, 0 (black) to 1 (white), of its first channel."""
-    return encode_srgb(load_image(path)[..., 0])  # undoes the decoding: masks are no colours
+    stored = encode_srgb(load_image(path)[..., 0].double())  # undoes the decoding: masks are no colours
+    return stored.float()
 
 
 def _distance_to(where: np.ndarray) -> np.ndarray:
