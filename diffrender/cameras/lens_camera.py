@@ -2,37 +2,25 @@
 
 import abc
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
-from diffrender.cameras.base import Camera, nan_unless
 from diffrender.cameras.distortion import Distortion, bracket_end
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
+from diffrender.cameras.kernel_camera import KernelCamera
 from diffrender.cameras.lenses import Lens
-from diffrender.cameras.spread import spread
-from diffrender.derivatives import is_plain_autograd
-from diffrender.kernels import LensModel, LensShape, project_lens, unproject_lens
-
-# From so many points on the kernels are worth their start.
-MANY = 1 << 14
+from diffrender.kernels import LensShape
 
 
-class LensCamera(IntrinsicsCamera):
+class LensCamera(KernelCamera, IntrinsicsCamera):
     """Abstract: pixels are fx, fy, cx, cy of a distorted plane, and the plane is the image of a lens.
 
     A model says which lens and which distortion; projection, inverse and domain are written here once. Where there is
     a distortion its inverse starts at that of the radial part and goes on by Newton's method with the analytic
     Jacobian; first and second derivatives by the implicit function theorem.
-
-    Many points take a kernel (`diffrender.kernels.lens`), whose reference is what is written here.
     """
-
-    depth_is_z: ClassVar[bool] = False  # else it is the distance from the centre
-    spreads_parameters: ClassVar[bool] = False  # folds are found once per camera, not once per point
 
     @abc.abstractmethod
     def lens(self) -> Lens:
@@ -74,101 +62,26 @@ class LensCamera(IntrinsicsCamera):
         _, growing = distortion.jacobian(u, v)
         return seen & growing & (u * u + v * v < distortion.fold()) & distortion.tilted_ahead(*distortion.distort(u, v))
 
-    def depth_of(self, points: Tensor) -> Tensor:
-        return points[..., 2] if self.depth_is_z else super().depth_of(points)
-
-    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        batched = self._in_batch("points", points, 3)
-        if not self._takes_kernel(batched):
-            return super().project(points)
-        return project_lens(self._model(posed=True), batched, self._values(batched.dtype, posed=True))
-
-    def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
-        batched = self._in_batch("xy", xy, 2)
-        alike = isinstance(depth, Tensor) and depth.shape == batched.shape[:-1] and depth.dtype == batched.dtype
-        if not (alike and self._takes_kernel(batched)):
-            return super().unproject(xy, depth)
-        values = self._values(batched.dtype, posed=True)
-        return nan_unless(*reversed(unproject_lens(self._model(posed=True), batched, depth, values)))
-
-    def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._takes_kernel(points):
-            return super()._own_project(points)
-        return project_lens(self._model(), points, self._values(points.dtype))
-
-    def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self._takes_kernel(xy):
-            return super()._own_rays(xy)
-        directions, seen = unproject_lens(self._model(), xy, None, self._values(xy.dtype))
-        return directions.new_zeros(3).expand_as(directions), directions, seen
-
-    def _takes_kernel(self, points: Tensor) -> bool:
-        alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
-        many = points[..., 0].numel() >= MANY and points.dtype in (torch.float32, torch.float64)
-        return many and alike and is_plain_autograd()
-
-    def _values(self, dtype: torch.dtype, posed: bool = False) -> list[Tensor]:
-        return [getattr(self, name).to(dtype) for name in (*self._names, *(("R", "t") if posed else ()))]
-
-    def _model(self, posed: bool = False) -> LensModel:
-        """This class of cameras as the kernels see it; its functions take the values of the parameters."""
-        names, lens, distortion = (*self._names, *(("R", "t") if posed else ())), self.lens(), self.distortion()
+    def kernel_shape(self) -> LensShape:
+        lens, distortion = self.lens(), self.distortion()
         terms = (len(distortion.numerator), len(distortion.denominator))
         kinds = (bool(distortion.tangential), bool(distortion.prism), bool(distortion.tilt))
+        # Up to the last one that is not a constant.
+        lens_parameters = max((i + 1 for i, n in enumerate(lens.packed()) if isinstance(n, Tensor)), default=0)
+        return LensShape(lens.kind, lens_parameters, *terms, *kinds, self.depth_is_z)
 
-        def camera(values: tuple[Tensor, ...]) -> "LensCamera":
-            return self._with(dict(zip(names, values, strict=True)))
+    def kernel_numbers(self) -> tuple[Tensor | float, ...]:
+        return self.fx, self.fy, self.cx, self.cy, *self.lens().packed(), *self.distortion().packed()
 
-        def project(points: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
-            lens = camera(values)
-            return Camera._own_project(lens, lens.world_to_camera(points) if posed else points)
-
-        def unproject(xy: Tensor, depth: Tensor | None, *values: Tensor) -> Tensor:
-            lens = camera(values)
-            _, directions, _ = Camera._own_rays(lens, xy)
-            return directions if depth is None else lens.camera_to_world(depth[..., None] * directions)
-
-        def pack(*values: Tensor) -> Tensor:
-            return camera(values)._packed(posed)
-
-        shape = LensShape(lens.kind, *terms, *kinds, self.depth_is_z)
-        return LensModel(shape, posed, pack, lambda *values: camera(values)._limits(), project, unproject)
-
-    def _packed(self, posed: bool) -> Tensor:
-        """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""
-        numbers = (self.fx, self.fy, self.cx, self.cy, *self.lens().packed(), *self.distortion().packed())
-        columns = [torch.as_tensor(n, dtype=self.fx.dtype, device=self.fx.device) for n in numbers]
-        packed = torch.stack([column.expand_as(self.fx) for column in columns], dim=-1)
-        R, t = self.R, self.t
-        if not posed:
-            R, t = torch.eye(3, dtype=packed.dtype, device=packed.device), packed.new_zeros(3)
-        pose = [part.expand(*self.fx.shape, part.shape[-1]) for part in (R.flatten(-2), t)]
-        packed = torch.cat((packed, *pose), dim=-1)
-        return packed.reshape(-1, packed.shape[-1])
-
-    def _limits(self) -> Tensor:
-        """What the inverse needs besides: [B, NUM_LIMITS]."""
-        distortion = self.distortion()
-        with torch.no_grad():
-            fold, limit = (
-                torch.as_tensor(n, dtype=self.fx.dtype, device=self.fx.device).expand_as(self.fx)
-                for n in (distortion.fold(), self.lens().limit())
-            )
-            bracket = bracket_end(torch.minimum(fold, limit))
-            untilt = torch.stack(distortion.packed_tilt(), dim=-1) if distortion.tilt else torch.eye(3).to(fold)
-            inverse = torch.linalg.inv(untilt.reshape(*untilt.shape[:-1], 3, 3) if distortion.tilt else untilt)
-            inverse = inverse.reshape(*inverse.shape[:-2], 9).expand(*self.fx.shape, 9)
-            aside, down = (
-                torch.maximum(middle.abs(), (middle - length).abs()) / focal.abs()
-                for middle, focal, length in ((self.cx, self.fx, self.width), (self.cy, self.fy, self.height))
-            )
-            extent = aside * aside + down * down
-            return torch.cat((torch.stack((fold, bracket, limit, extent), dim=-1), inverse), dim=-1).reshape(-1, 13)
-
-    def _spread_over(self, points: torch.Size) -> Self:
-        """A handed-over camera with its parameters repeated for many `points`, where that matters to gradients."""
-        values = {name: getattr(self, name) for name in self._names}
-        return self._with({name: spread(value, points, self._trailing(name)) for name, value in values.items()})
+    def kernel_limits(self) -> tuple[Tensor | float, ...]:
+        distortion, limit = self.distortion(), self.lens().limit()
+        fold = distortion.fold()
+        bracket = bracket_end(torch.minimum(torch.as_tensor(fold), torch.as_tensor(limit)))
+        aside, down = (
+            torch.maximum(middle.abs(), (middle - length).abs()) / focal.abs()
+            for middle, focal, length in ((self.cx, self.fx, self.width), (self.cy, self.fy, self.height))
+        )
+        return fold, bracket, limit, aside * aside + down * down
 
     def _undistorted(self, x: Tensor, y: Tensor) -> Tensor:
         """Plane coordinates [..., 2] without distortion; NaN where there are none."""

@@ -36,16 +36,14 @@ def first_positive_root(coefficients: Tensor) -> Tensor:
     return (1 / largest).to(coefficients.dtype)
 
 
-def invert_monotone(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, upper: Tensor, start: Tensor | None = None
-) -> Tensor:
+def invert_monotone(evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, upper: Tensor) -> Tensor:
     """x in [0, upper] with `evaluate(x)[0] == target`, by Newton's method kept inside a shrinking bracket.
 
-    `evaluate` gives value and slope, increasing on [0, upper] and, without a `start`, close to x for small x. A target
-    beyond the value at `upper` ends there.
+    `evaluate` gives value and slope, increasing on [0, upper] and close to x for small x. A target beyond the value at
+    `upper` ends there.
     """
     low, high = torch.zeros_like(target), upper.expand_as(target)
-    x = torch.minimum(target if start is None else start, high)
+    x = torch.minimum(target, high)
     # Convergence is quadratic: after a step of relative size sqrt(eps) the next would be rounding.
     tolerance = torch.finfo(target.dtype).eps ** 0.5
     for _ in range(MAX_ITERATIONS):

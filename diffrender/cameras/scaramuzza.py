@@ -7,20 +7,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffrender.cameras.base import Camera
 from diffrender.cameras.intrinsics import check_each
 from diffrender.cameras.inverse import recorded_step
+from diffrender.cameras.kernel_camera import KernelCamera
 from diffrender.cameras.parameters import Parameter
 from diffrender.cameras.radial import first_positive_root, invert_monotone, polynomial
-from diffrender.cameras.spread import spread
+from diffrender.kernels import MOST_COEFFICIENTS, LensKind, LensShape
 
 # The image radius is looked for up to a thousand times its size at 45 degrees, about.
 LARGEST_RADIUS = 1e3
-# So many points are worth a table of so many radii, which saves most iterations.
-MANY, TABLE = 1 << 14, 1024
 
 
-class ScaramuzzaCamera(Camera):
+class ScaramuzzaCamera(KernelCamera):
     """A pixel at radius rho from the centre sees along (u, v, -(a0 + a1 rho + a2 rho^2 + ...)).
 
     Scaramuzza, Martinelli & Siegwart 2006, "A flexible technique for accurate omnidirectional camera calibration and
@@ -50,7 +48,6 @@ class ScaramuzzaCamera(Camera):
     """
 
     vector_parameters: ClassVar[frozenset[str] | None] = frozenset({"polynomial"})
-    spreads_parameters: ClassVar[bool] = False  # the fold is found once per camera, not once per point
     cx: Tensor
     cy: Tensor
     polynomial: Tensor
@@ -93,8 +90,7 @@ class ScaramuzzaCamera(Camera):
             angle = torch.atan2(r, z)
             valid = angle < self._largest_angle()
             sought = torch.where(valid, angle, 0.0)
-            rho = self._radius(sought, self._table() if angle.numel() > MANY else None)
-            rho = torch.where(valid, rho, self._largest_radius())
+            rho = torch.where(valid, self._radius(sought), self._largest_radius())
             # On the axis to rounding, where both are 0, the ratio of rho and r has its limit.
             ahead = torch.maximum(z.abs(), r).clamp(min=1e-12)
             near = r <= torch.finfo(s.dtype).eps * ahead
@@ -143,8 +139,21 @@ class ScaramuzzaCamera(Camera):
             powers = angle[..., None] ** torch.arange(degree + 1, device=angle.device)
             return torch.linalg.lstsq(powers, rho[..., None]).solution[..., 0].to(self.dtype)
 
-    def _spread_over(self, points: torch.Size) -> "ScaramuzzaCamera":
-        return self._with({n: spread(getattr(self, n), points, self._trailing(n)) for n in self._names})
+    def kernel_shape(self) -> LensShape:
+        return LensShape(LensKind.POLYNOMIAL, self.polynomial.shape[-1], 0, 0, False, False, True, self.depth_is_z)
+
+    def kernel_numbers(self) -> tuple[Tensor | float, ...]:
+        coefficients = self.polynomial.unbind(-1)
+        padding = (0.0,) * (MOST_COEFFICIENTS - len(coefficients))
+        affine = (1.0, self.e, 0.0, self.d, self.c, 0.0, 0.0, 0.0, 1.0)
+        return 1.0, 1.0, self.cx, self.cy, *coefficients, *padding, self._largest_radius(), *affine
+
+    def kernel_limits(self) -> tuple[Tensor | float, ...]:
+        largest = self._largest_radius()
+        return largest, largest, largest * largest, 1.0  # without a distortion only the third is asked for
+
+    def _takes_kernel(self, points: Tensor) -> bool:
+        return self.polynomial.shape[-1] <= MOST_COEFFICIENTS and super()._takes_kernel(points)
 
     def _height(self, rho: Tensor) -> Tensor:
         return polynomial(rho, self.polynomial.unbind(-1))
@@ -153,8 +162,8 @@ class ScaramuzzaCamera(Camera):
         coefficients = self.polynomial.unbind(-1)
         return polynomial(rho, [i * a for i, a in enumerate(coefficients) if i])
 
-    def _radius(self, angle: Tensor, table: Tensor | None = None) -> Tensor:
-        """The radius at an angle to the axis below the largest one, from a table of radii if there are many."""
+    def _radius(self, angle: Tensor) -> Tensor:
+        """The radius at an angle to the axis below the largest one."""
         a0 = -self.polynomial[..., 0].detach()
 
         def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,24 +171,7 @@ class ScaramuzzaCamera(Camera):
             ahead, slope = -self._height(rho), self._slope(rho)
             return torch.atan2(rho, ahead), a0 * (ahead + rho * slope) / (rho * rho + ahead * ahead)
 
-        start = None if table is None else self._from_table(table, angle) / a0
-        return a0 * invert_monotone(evaluate, angle, self._largest_radius() / a0, start)
-
-    def _table(self) -> Tensor:
-        """Radii at `TABLE` + 1 equally spaced angles up to the largest one: [*batch, TABLE + 1]."""
-        share = torch.linspace(0, 1, TABLE + 1, dtype=self.polynomial.dtype, device=self.polynomial.device)
-        return self._radius(share * self._largest_angle())
-
-    def _from_table(self, table: Tensor, angle: Tensor) -> Tensor:
-        """The radius at an angle by linear interpolation: within a millionth or so, but not near a fold."""
-        place = angle * (TABLE / self._largest_angle())
-        below = place.long().clamp(0, TABLE - 1)
-        flat = below if table.ndim == 1 else below.reshape(*table.shape[:-1], -1)
-        low, high = (
-            table.expand(*flat.shape[:-1], -1).gather(-1, flat + i) if table.ndim > 1 else table[flat + i]
-            for i in (0, 1)
-        )
-        return low.reshape(angle.shape) + (place - below) * (high - low).reshape(angle.shape)
+        return a0 * invert_monotone(evaluate, angle, self._largest_radius() / a0)
 
     def _largest_radius(self) -> Tensor:
         """Where the angle stops growing with the radius, [*batch, 1] of a batch."""

@@ -16,17 +16,19 @@ import warp as wp
 
 
 class LensKind(IntEnum):
-    """The classes of `cameras/lenses.py`; the pinhole is the `Sphere` without parameters."""
+    """The classes of `cameras/lenses.py`, of which the pinhole is the `Sphere` without parameters, and OCamCalib's."""
 
     PINHOLE = 0
     SPHERE = 1
     ANGULAR = 2
+    POLYNOMIAL = 3
 
 
 class LensShape(NamedTuple):
     """What a kernel is made for: the lens, how many terms of which kind its distortion has, and its depth."""
 
     lens: LensKind
+    lens_parameters: int
     numerator: int
     denominator: int
     tangential: bool
@@ -39,6 +41,9 @@ class LensShape(NamedTuple):
 # numerator, denominator, tangential and prism terms; the homography of the tilted sensor, row by row; R and t.
 FOCAL, LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT = 0, 4, 7, 11, 14, 16, 20
 ROTATION, TRANSLATION, NUM_PARAMETERS = 29, 38, 41
+# The polynomial lens has no distortion of its plane: its coefficients take that place too, and the largest radius.
+LARGEST_RADIUS = TILT - 1
+MOST_COEFFICIENTS = LARGEST_RADIUS - LENS
 # And in the row of what only the inverse needs: s up to the fold, the radius up to which the search for a start goes,
 # s up to the end of the lens, s up to the corners of the image, and the inverse of the homography.
 FOLD, BRACKET, LIMIT, EXTENT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 4, 13
@@ -75,8 +80,8 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
     total = wp.types.vector(NUM_PARAMETERS, wp.float64)
     numerator, denominator = shape.numerator, shape.denominator
     tangential, prism, tilt = int(shape.tangential), int(shape.prism), int(shape.tilt)
-    distorts = int(bool(numerator or denominator or tangential or prism or tilt))
-    lens_parameters = (0, 3, 2)[shape.lens]
+    distorts = int(bool(numerator or denominator or tangential or prism))
+    lens_parameters, is_polynomial = shape.lens_parameters, int(shape.lens == LensKind.POLYNOMIAL)
     tangential_parameters, prism_parameters, tilt_parameters = 2 * tangential, 4 * prism, 9 * tilt
     depth_is_z = int(shape.depth_is_z)
     pinhole_rays = int(shape.lens == LensKind.PINHOLE and shape.depth_is_z)
@@ -175,7 +180,69 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             real(0.0),
         )
 
-    scale_of = (pinhole, sphere, angular)[shape.lens]
+    @wp.func
+    def heights(k: row, rho: real):
+        """The polynomial of the radius, and its derivative."""
+        f = real(0.0)
+        slope = real(0.0)
+        for i in range(lens_parameters):
+            slope = slope * rho + f
+            f = f * rho + k[LENS + lens_parameters - 1 - i]
+        return vec2(f, slope)
+
+    @wp.func
+    def radius_of(k: row, r: real, z: real, largest: real):
+        """The rho with rho z + f(rho) r = 0, which has the sign of the angle seen at rho less that of (r, z)."""
+        low = real(0.0)
+        high = largest
+        rho = wp.min(-real(2.0) * k[LENS] * r / (wp.sqrt(r * r + z * z) + z), largest)
+        if not (rho < largest):
+            rho = real(0.5) * largest
+        for _i in range(MAX_BISECTIONS):
+            f = heights(k, rho)
+            value = rho * z + f[0] * r
+            if value > real(0.0):
+                high = rho
+            else:
+                low = rho
+            moved = rho - value / (z + f[1] * r)
+            if not (moved >= low and moved <= high):
+                moved = real(0.5) * (low + high)
+            change = wp.abs(moved - rho)
+            rho = moved
+            if change <= real(rounding) * rho:
+                break
+        return rho
+
+    @wp.func
+    def polynomial(k: row, x: real, y: real, z: real):
+        """As the others, but for the parameters: the factor on powers of rho, and rho."""
+        none = real(0.0)
+        s = x * x + y * y
+        r = wp.sqrt(s)
+        ahead = wp.max(wp.max(wp.abs(z), r), real(1e-12))
+        if r <= real(eps) * ahead:
+            h = -k[LENS] / ahead
+            if z < ahead:
+                return vec6(h, none, none, none, none, none)
+            curved = none
+            if lens_parameters > 2:
+                curved = k[LENS + 2]
+            return vec6(h, -h * h * curved / z, -h / z, -real(1.0) / z, h * r, none)
+        largest = k[LARGEST_RADIUS]
+        end = heights(k, largest)
+        if not (largest * z + end[0] * r > real(0.0)):
+            return vec6(largest / r, none, none, none, none, none)
+        rho = radius_of(k, r, z, largest)
+        f = heights(k, rho)
+        h = rho / r
+        slope = z + r * f[1]
+        if not (slope > real(0.0)):
+            return vec6(h, none, none, none, none, none)
+        i = real(1.0) / slope
+        return vec6(h, -real(0.5) * h * f[1] * i / r, -h * i, -i, rho, none)
+
+    scale_of = (pinhole, sphere, angular, polynomial)[shape.lens]
 
     # Their inverses: a direction of any length.
 
@@ -210,7 +277,12 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             cos = wp.cos(angle)
         return vec3(sinc / gain * u, sinc / gain * v, cos)
 
-    direction_of = (pinhole_direction, sphere_direction, angular_direction)[shape.lens]
+    @wp.func
+    def polynomial_direction(k: row, u: real, v: real):
+        f = heights(k, wp.sqrt(u * u + v * v))
+        return vec3(u, v, -f[0])
+
+    direction_of = (pinhole_direction, sphere_direction, angular_direction, polynomial_direction)[shape.lens]
 
     # The distortion of the plane.
 
@@ -410,8 +482,13 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             out[PRISM + 2] = at_p[1] * s
             out[PRISM + 3] = at_p[1] * s * s
         q = at_plane[0] * x + at_plane[1] * y
+        factor = q * e[3]
         for i in range(lens_parameters):
-            out[LENS + i] = e[3 + i] * q
+            if is_polynomial == 1:
+                out[LENS + i] = factor
+                factor = factor * e[4]
+            else:
+                out[LENS + i] = e[3 + i] * q
         return out
 
     @wp.func

@@ -21,7 +21,7 @@ from diffrender.cameras import (
     ThinPrismFisheyeCamera,
     UnifiedCamera,
     WeakPerspectiveCamera,
-    lens_camera,
+    kernel_camera,
     look_at,
     so3_exp,
     stack_cameras,
@@ -87,7 +87,7 @@ CAMERAS: dict[str, tuple[Make, tuple[object, ...]]] = {
 
 
 # The same laws for what many points take: kernels.
-IN_KERNELS = ("fisheye", "fov", "unified", "double sphere", "opencv14")
+IN_KERNELS = ("fisheye", "scaramuzza", "fov", "unified", "double sphere", "opencv14")
 
 
 @pytest.fixture(
@@ -97,7 +97,7 @@ IN_KERNELS = ("fisheye", "fov", "unified", "double sphere", "opencv14")
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name, in_kernel = request.param
     if in_kernel:
-        monkeypatch.setattr(lens_camera, "MANY", 1)
+        monkeypatch.setattr(kernel_camera, "MANY", 1)
     return str(name)
 
 

@@ -14,9 +14,10 @@ from diffrender.cameras import (
     FisheyeCamera,
     FOVCamera,
     OpenCVCamera,
+    ScaramuzzaCamera,
     ThinPrismFisheyeCamera,
     UnifiedCamera,
-    lens_camera,
+    kernel_camera,
     so3_exp,
     stack_cameras,
 )
@@ -31,6 +32,8 @@ LENSES: dict[str, tuple[Callable[..., Camera], tuple]] = {
     "FOV": (FOVCamera, (0.9,)),
     "mirror": (UnifiedCamera, (1.8, (-0.3, 0.1, 5e-3, 5e-3))),
     "EUCM": (EUCMCamera, (0.95, 2.0)),
+    "OCamCalib": (ScaramuzzaCamera, ((-250.0, 0.0, 9e-4, -3e-7, 1.2e-9), 0.999, 2e-3, -1e-3)),
+    "OCamCalib, an end": (ScaramuzzaCamera, ((-250.0, 0.0, -1e-3), 0.999, 2e-3, -1e-3)),
 }
 MORE: dict[str, tuple[Callable[..., Camera], tuple]] = {
     "equidistant": (FisheyeCamera, ((),)),
@@ -46,11 +49,13 @@ COUNT = 2500  # two full parts and one that is not
 @pytest.fixture
 def in_kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Says whether the kernels or plain torch are used from there on."""
-    return lambda kernel: monkeypatch.setattr(lens_camera, "MANY", 1 if kernel else 10**9)
+    return lambda kernel: monkeypatch.setattr(kernel_camera, "MANY", 1 if kernel else 10**9)
 
 
 def make(name: str, dtype: torch.dtype, focal: float = 300.0) -> Camera:
     model, parameters = (LENSES | MORE)[name]
+    if model is ScaramuzzaCamera:
+        return model(focal + 20.3, 239.1, *parameters, size=SIZE, t=torch.zeros(3, dtype=dtype))
     return model(focal, 310.0, 320.3, 239.1, *parameters, size=SIZE, t=torch.zeros(3, dtype=dtype))
 
 
