@@ -14,7 +14,7 @@ LAYERS = (
     ("checks", "derivatives", "gather"),
     ("topology",),
     ("mesh",),
-    ("primitives", "subdivide", "isosurface"),
+    ("primitives", "subdivide", "remesh", "isosurface"),
     ("kernels",),
     ("cameras",),
     ("io",),
