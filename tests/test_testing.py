@@ -58,7 +58,7 @@ def test_steps_can_differ_by_name() -> None:
 def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = {"shift": SHIFT["shift"].double()}
     whole = converged_image(ball, parameters, 8)
-    monkeypatch.setattr("diffrender.testing.BATCH", 50 * 8 * 8)  # of the 256 pixels
+    monkeypatch.setattr("diffrender.testing.gradients.BATCH", 50 * 8 * 8)  # of the 256 pixels
     torch.testing.assert_close(converged_image(ball, parameters, 8), whole, atol=1e-12, rtol=0)  # rounding of sums
 
 

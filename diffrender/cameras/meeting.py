@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Where to start: pixels per axis, and how far beyond the image they go, in images. Points that the first grid misses
 # are few, or have no pixel: they get the finer and wider one.
 GRIDS = ((12, 0.0), (48, 1.0))
+NEAREST = 1e3  # epsilons of its coordinates that a point must be ahead of the start of a ray: there it has no direction
 CHUNK = 2**21  # points times starts looked at together: 16 MB in float64
 
 
@@ -29,7 +30,12 @@ def meet(camera: "RayCamera", points: Tensor) -> Tensor:
     flat = points.reshape(-1, 3)
     lenses, scale = PointCameras(camera, points.shape[:-1]), float(max(camera.size))
     with torch.no_grad():
-        state, found = _search(camera, lenses, points.detach(), scale)
+        sizes = _sizes(camera, points.detach())
+        state = _search(camera, lenses, points.detach(), sizes, scale)
+        found = torch.isfinite(state).all(-1).nonzero()[:, 0]
+        starts, _ = lenses.at(found).checked_rays(state.index_select(0, found) * scale)
+        ahead = torch.linalg.vector_norm(flat.detach().index_select(0, found) - starts, dim=-1)
+        found = found[ahead > NEAREST * torch.finfo(flat.dtype).eps * sizes.index_select(0, found)]
         state = state.index_select(0, found)
         jacobian, tangents = _linearized(lenses.at(found), state, flat.detach().index_select(0, found), scale)
     lens, target = lenses.at(found, detach=False), flat.index_select(0, found)
@@ -47,9 +53,9 @@ def meet(camera: "RayCamera", points: Tensor) -> Tensor:
 
 
 def _search(
-    camera: "RayCamera", lenses: "PointCameras[RayCamera]", points: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Pixels [P, 2] in units of `scale`, and the indices of those that are solutions."""
+    camera: "RayCamera", lenses: "PointCameras[RayCamera]", points: Tensor, sizes: Tensor, scale: float
+) -> Tensor:
+    """Pixels [P, 2] in units of `scale`, NaN for points that no ray meets; `sizes` as from `_sizes`."""
     flat = points.reshape(-1, 3)
     eps = torch.finfo(flat.dtype).eps
     step = math.sqrt(eps)  # the usual balance of rounding and curvature
@@ -57,9 +63,9 @@ def _search(
     state = torch.full_like(flat[:, :2], math.nan)
     left = torch.arange(len(flat), device=flat.device)
     for count, margin in GRIDS:
-        start, rounding = _starts(camera, points, left, count, margin)
+        start, distance = _starts(camera, points, left, count, margin)
         # 8 epsilons of the numbers that a direction is the difference of.
-        tolerance = 8 * eps * rounding
+        tolerance = 8 * eps * (1 + sizes.index_select(0, left) / distance)
 
         def attempt(
             pixel: Tensor, index: Tensor, left: Tensor = left, tolerance: Tensor = tolerance
@@ -78,24 +84,37 @@ def _search(
         left = left[~good]
         if not len(left):
             break
-    return state, torch.isfinite(state).all(-1).nonzero()[:, 0]
+    return state
+
+
+def _sizes(camera: "RayCamera", points: Tensor) -> Tensor:
+    """[P] how large the numbers are that the way from a ray's start to a point [*batch, N, 3] is the difference of."""
+    origins, _ = camera.checked_rays(_grid(camera, points, *GRIDS[0]).expand(*camera.batch_shape, -1, 2))
+    reach = torch.linalg.vector_norm(origins, dim=-1).nan_to_num(nan=0.0, posinf=0.0).amax(-1)  # [*batch]
+    lengths = torch.linalg.vector_norm(points, dim=-1)
+    return (lengths + (reach[..., None] if camera.batch_shape else reach)).reshape(-1)
+
+
+def _grid(camera: "RayCamera", like: Tensor, count: int, margin: float) -> Tensor:
+    """[count * count, 2] pixels all over the image, and `margin` times its size around it."""
+    fraction = torch.linspace(-margin, 1 + margin, count, dtype=like.dtype, device=like.device)
+    return torch.cartesian_prod(fraction * camera.width, fraction * camera.height)
 
 
 def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margin: float) -> tuple[Tensor, Tensor]:
     """Where to start for the points `left` [K] of [*batch, N, 3]: the pixel [K, 2] of a grid whose ray aims best.
 
-    Also [K] how large, in distances to the point, the numbers are that its direction is computed from.
+    Also how far [K] its ray starts from the point.
     """
-    fraction = torch.linspace(-margin, 1 + margin, count, dtype=points.dtype, device=points.device)
-    grid = torch.cartesian_prod(fraction * camera.width, fraction * camera.height)
-    batch = camera.batch_shape
-    origins, directions = (rays.reshape(-1, len(grid), 3) for rays in camera.checked_rays(grid.expand(*batch, -1, 2)))
+    grid = _grid(camera, points, count, margin)
+    rays = camera.checked_rays(grid.expand(*camera.batch_shape, -1, 2))
+    origins, directions = (part.reshape(-1, len(grid), 3) for part in rays)
     usable = torch.isfinite(origins + directions).all(-1)
     origins, directions = (torch.where(usable[..., None], rays, 0.0) for rays in (origins, directions))
     directions = torch.where(usable[..., None], _unit(directions), 0.0)  # the others aim at nothing
     squares, heads = (origins * origins).sum(-1), (origins * directions).sum(-1)
     flat, per_camera = points.reshape(-1, 3), max(points[..., 0].numel() // max(len(origins), 1), 1)
-    chosen, rounding = [], []
+    chosen, distances = [], []
     for part in left.split(max(CHUNK // len(grid), 1)):
         lens, target = part // per_camera, flat.index_select(0, part)
 
@@ -107,10 +126,8 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
         cosine = torch.where(usable[lens], (dots(directions) - heads[lens]) / distance, -2.0)
         best = cosine.argmax(-1)
         chosen.append(grid.index_select(0, best))
-        rounding.append(
-            1 + (length2[:, 0].sqrt() + squares[lens, best].sqrt()) / distance.gather(1, best[:, None])[:, 0]
-        )
-    return torch.cat(chosen), torch.cat(rounding)
+        distances.append(distance.gather(1, best[:, None])[:, 0])
+    return torch.cat(chosen), torch.cat(distances)
 
 
 def _miss(lens: "RayCamera", xy: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,17 +87,18 @@ class RayCamera(Camera):
         seen = seen & torch.isfinite((origins + directions).detach()).all(-1)
         if not bool(seen.all()):
             if origins.requires_grad or directions.requires_grad:
-                origins, directions = lens.checked_rays(_borrowed(xy, seen))
+                origins, directions = lens.checked_rays(_borrowed(xy, seen, self._own_size))
             ahead = directions.new_tensor([0.0, 0.0, 1.0])
             origins = torch.where(seen[..., None], origins, 0.0)
             directions = torch.where(seen[..., None], directions, ahead)
         return origins, directions, seen
 
 
-def _borrowed(xy: Tensor, seen: Tensor) -> Tensor:
-    """Pixels [..., N, 2] with those not `seen` [..., N] replaced by the first that is, of the same camera."""
-    if xy.ndim == 1:
-        return xy
-    first = seen.to(torch.uint8).argmax(-1, keepdim=True)
-    other = xy.detach().gather(-2, first[..., None].expand(*first.shape, 2))
+def _borrowed(xy: Tensor, seen: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pixels [..., 2] with those not `seen` [...] replaced by one that is, of the same camera; else by the middle."""
+    other = xy.new_tensor([size[1] / 2, size[0] / 2])
+    if xy.ndim > 1 and xy.shape[-2]:
+        first = seen.to(torch.uint8).argmax(-1, keepdim=True)[..., None]
+        found = xy.detach().gather(-2, first.expand(*first.shape[:-1], 2))
+        other = torch.where(seen.any(-1)[..., None, None], found, other)
     return torch.where(seen[..., None], xy, other)

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .cameras import Camera
-from .fragments import fragments_along
-from .mesh import Mesh
-from .render import Shader, render
-from .scene import Scene, pack
-from .shading import unlit
-from .visibility import first_faces
+from ..cameras import Camera
+from ..fragments import fragments_along
+from ..mesh import Mesh
+from ..render import Shader, render
+from ..scene import Scene, pack
+from ..shading import unlit
+from ..visibility import first_faces
 
 SceneFunction = Callable[[dict[str, Tensor]], tuple[Mesh, Camera]]
 Background = float | tuple[float, ...]
