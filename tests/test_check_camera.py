@@ -230,12 +230,6 @@ class SinglePrecisionInside(Lens):
         return torch.stack((u, v, torch.ones_like(u)), dim=-1)
 
 
-@caught("pixels with a ray", "no .float()")
-class SinglePrecisionAndNoInverse(Lens):
-    def factor(self, u: Tensor, v: Tensor) -> Tensor:
-        return super().factor(u.float().to(u.dtype), v.float().to(v.dtype))
-
-
 @caught("precision", "points.new_tensor")
 class AlwaysDouble(Lens):
     def to_pixels(self, points: Tensor) -> Tensor:

@@ -99,8 +99,8 @@ def rays_exist(s: Subject) -> Iterator[Answer]:
     yield Answer(
         share > 0,
         f"{share:.0%} of the image",
-        "no pixel has a ray: does to_pixels reach the image (is the middle added, is the focal length in pixels), and does "
-        "it keep the points' precision (no .float(), no noise)?",
+        "no pixel has a ray: does to_pixels reach the image (is the middle added, is the focal length in pixels), and "
+        "does it keep the points' precision (no .float(), no noise)?",
     )
 
 
@@ -337,10 +337,10 @@ def jumps(s: Subject) -> Iterator[Answer]:
 
 
 def _moved(function: Callable[[Tensor], Tensor], begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut lines [K, D] into steps, and halve each towards where a function [..., C] moves farther, until all that is left
-    of a move is a jump.
+    """Cut lines [K, D] into steps, and halve each towards where a function [..., C] moves more: what is left is jumps.
 
-    Returns where each step ends up, [2, S, K, D], just before and just after; and the values [S, K, C] there.
+    Returns two points [2, S, K, D] a little before and after where each step ends up, and the values [S, K, C] on both
+    sides of that place.
     """
     steps = torch.linspace(0, 1, 33, dtype=begin.dtype, device=begin.device)[:, None, None]
     at = torch.lerp(begin, end, steps)
@@ -350,13 +350,12 @@ def _moved(function: Callable[[Tensor], Tensor], begin: Tensor, end: Tensor) -> 
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         value = function(middle)
-        earlier, later = (
-            move.norm(dim=-1, keepdim=True).nan_to_num(nan=-1.0) for move in (value - first, last - value)
-        )
-        in_first = earlier > later
+        moves = torch.stack([value - first, last - value]).norm(dim=-1, keepdim=True).nan_to_num(nan=-1.0)
+        in_first = moves[0] > moves[1]
         low, high = torch.where(in_first, low, middle), torch.where(in_first, middle, high)
         first, last = torch.where(in_first, first, value), torch.where(in_first, value, last)
-    return torch.stack([low, high]), first, last
+    aside = 0.01 * (at[1] - at[0])  # so near to a jump that nothing else is there, and not so near as to fall over it
+    return torch.stack([low - aside, high + aside]), first, last
 
 
 def crop_and_resize(s: Subject) -> Iterator[Answer]:
@@ -384,8 +383,8 @@ BATCH_ADVICE = (
     "self.f[..., None] * points[..., :2] and self.k[..., 0]"
 )
 PRECISION_ADVICE = (
-    "both precisions must work: constants of the points' type (points.new_tensor, torch.zeros_like), no .float(); tensors "
-    "that the camera needs are parameters of the constructor, or .to() cannot convert them"
+    "both precisions must work: constants of the points' type (points.new_tensor, torch.zeros_like), no .float(); "
+    "tensors that the camera needs are parameters of the constructor, or .to() cannot convert them"
 )
 SEE_ABOVE = "the message comes from the camera's own code, or from what it returned"
 
