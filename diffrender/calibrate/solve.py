@@ -92,10 +92,10 @@ def calibrate(corners: Corners, board: Board, *, model: str = "opencv") -> Calib
     _check(corners, board, model)
     camera = search(LENSES[model], corners, board)
     solution = _solve(camera, corners, board, Cauchy(FIRST_SCALE * _sigma(_missed(camera, corners, board), corners)))
-    camera = _camera(camera, solution.parameters)
+    camera = camera_with(camera, solution.parameters)
     for _ in range(2):  # the scale is that of a fit with the kernel, which needs the scale
         solution = _solve(camera, corners, board, Cauchy(SCALE * _sigma(solution.residuals, corners)))
-        camera = _camera(camera, solution.parameters)
+        camera = camera_with(camera, solution.parameters)
     sigma = _sigma(solution.residuals, corners)
     outliers = corners.observed & (torch.linalg.vector_norm(solution.residuals, dim=-1) > OUTLIER * sigma)
     return Calibration(model, camera, corners, board, solution, solution.residuals, outliers)
@@ -126,7 +126,7 @@ def _solve(camera: Camera, corners: Corners, board: Board, kernel: Kernel) -> So
 
     def residuals(parameters: Named) -> Tensor:
         try:
-            xy, _ = _camera(camera, parameters).project(points)
+            xy, _ = camera_with(camera, parameters).project(points)
         except ValueError:  # parameters that make no camera: a step too far, which infinity takes back
             return corners.xy + torch.inf
         return xy - corners.xy
@@ -136,7 +136,7 @@ def _solve(camera: Camera, corners: Corners, board: Board, kernel: Kernel) -> So
     return least_squares(residuals, start, per_block=POSE, observed=corners.observed, kernel=kernel)
 
 
-def _camera(like: Camera, parameters: Named) -> Camera:
+def camera_with(like: Camera, parameters: Named) -> Camera:
     """The batch of cameras with these parameters."""
     lens = {name: value for name, value in parameters.items() if name not in POSE}
     return like.replace(**lens, R=so3_exp(parameters["rotation"]), t=parameters["translation"])
