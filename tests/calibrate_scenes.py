@@ -71,3 +71,31 @@ def seen(cameras: Camera, noise: float = 0.0, *, outliers: float = 0.0, seed: in
     names = tuple(f"view{i}" for i in range(len(xy)))
     observed = torch.ones(xy.shape[:2], dtype=torch.bool)
     return Corners(names, SIZE, torch.where(wrong[..., None], xy + off, xy), observed), wrong
+
+
+def photographed(cameras: Camera, *, blur: float, noise: float = 0.0, seed: int = 0, fine: int = 4) -> Tensor:
+    """Linear grey photographs [V, H, W] of the board on a white wall, by `fine` x `fine` rays a pixel, no renderer.
+
+    The light falls off across the board, and the lens blurs with a Gaussian of `blur` pixels.
+    """
+    height, width = cameras.size
+    rays = cameras.resize((height * fine, width * fine))
+    reach = int(4 * blur * fine)
+    t = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    bell = torch.exp(-((t / (blur * fine)) ** 2) / 2)
+    bell = (bell / bell.sum())[None, None]
+    pictures = []
+    for i in range(len(cameras.R)):  # one at a time: millions of rays each
+        origins, directions = rays[i].rays(rays.pixel_centers())
+        place = (origins - directions * (origins[..., 2:] / directions[..., 2:]))[..., :2] / BOARD.square
+        there = (place > -1).all(-1) & (place < place.new_tensor([BOARD.columns, BOARD.rows])).all(-1)
+        white = (place.floor().sum(-1) % 2 == 0) & there
+        light = 0.75 + 0.02 * place[..., 0] - 0.02 * place[..., 1]
+        picture = torch.where(white, light, torch.where(there, 0.08, 0.7))[None, None]
+        for kernel in (bell[..., None], bell[..., None, :]):
+            half = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
+            picture = torch.nn.functional.conv2d(picture, kernel, padding=half)
+        pictures.append(torch.nn.functional.avg_pool2d(picture, fine)[0, 0])
+    images = torch.stack(pictures)
+    generator = torch.Generator().manual_seed(seed)
+    return images + noise * torch.randn(images.shape, generator=generator, dtype=images.dtype)

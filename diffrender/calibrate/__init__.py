@@ -4,6 +4,7 @@ from .board import Board
 from .corners import Corners, detect, find_corners, load_corners, save_corners
 from .judge import doubts
 from .lenses import LENSES
+from .photometric import refine
 from .run import CalibrationResult, calibrate_to_folder
 from .solve import Calibration, calibrate
 
@@ -19,5 +20,6 @@ __all__ = [
     "doubts",
     "find_corners",
     "load_corners",
+    "refine",
     "save_corners",
 ]

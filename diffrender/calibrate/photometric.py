@@ -18,19 +18,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import Camera
+from ..cameras import Camera, so3_log
 from ..checks import shape_of
 from ..io.images import load_image
 from ..least_squares import Cauchy, Named, least_squares
 from ..mesh import Mesh
 from ..render import render
 from .board import Board
-from .poses import axis_angle
 from .solve import POSE, Calibration, camera_with
 
 RING = 0.4  # of a square: how far beyond the outermost corners the pattern is sure to go on
 BESIDE_EDGES = 4.0  # pixels: what lies farther from every edge of a square tells nothing
-MOST_PIXELS = 4000  # of a view, spread evenly over those beside edges; more cost time, and neighbours say the same
+# Spread evenly over those beside edges, of a view and of all: more cost time, and neighbours say the same.
+MOST_PIXELS, MOST_IN_ALL = 4000, 60000
+LONGEST_SIDE = 1000  # pixels: larger photographs are averaged over blocks, or rendering them takes minutes
+CHUNK = 16  # views that are rendered at once: memory
 RADIUS = 7  # pixels, of the blur's window
 FIRST_BLUR = 0.7  # pixels, standard deviation
 SCALE = 5.0  # of the Cauchy kernel, in standard deviations
@@ -82,7 +84,9 @@ def refine(
     if len(photographs) != len(names):
         raise ValueError(f"photographs must be one for each of {len(names)} views; got {len(photographs)}")
     images = torch.stack([grey(path) for path in photographs])
-    return refine_on(calibration, images, on_step=on_step)
+    blocks = math.ceil(max(calibration.corners.size) / LONGEST_SIDE)
+    found = refine_on(scaled(calibration, 1 / blocks), average(images, blocks), on_step=on_step)
+    return replace(scaled(found, blocks), corners=calibration.corners)
 
 
 def refine_on(
@@ -120,6 +124,39 @@ def refine_on(
     return replace(calibration, camera=camera, solution=solution, residuals=missed)
 
 
+def average(images: Tensor, blocks: int) -> Tensor:
+    """Images [V, H, W] with one pixel for `blocks` x `blocks`; what is left at the right and below is cut off."""
+    return torch.nn.functional.avg_pool2d(images[:, None], blocks)[:, 0]
+
+
+def scaled(calibration: Calibration, scale: float) -> Calibration:
+    """The calibration in pixels of another size: all models here have theirs in fx, fy, cx, cy and nowhere else.
+
+    A pixel's corner is at whole numbers here, so that nothing is to be added.
+    """
+    units = {"fx": scale, "fy": scale, "cx": scale, "cy": scale}
+
+    def converted(values: Named) -> Named:
+        return {name: value * units.get(name, 1.0) for name, value in values.items()}
+
+    corners, solution = calibration.corners, calibration.solution
+    size = (int(corners.size[0] * scale + 1e-9), int(corners.size[1] * scale + 1e-9))
+    factor = torch.cat([torch.full_like(v.reshape(-1), units.get(n, 1.0)) for n, v in calibration.parameters.items()])
+    camera = calibration.camera.crop(0, 0, *size)
+    return replace(
+        calibration,
+        camera=camera.replace(**converted({name: getattr(camera, name) for name in units})),
+        corners=replace(corners, size=size, xy=corners.xy * scale),
+        residuals=calibration.residuals * scale,
+        solution=replace(
+            solution,
+            parameters=converted(solution.parameters),
+            deviations=converted(solution.deviations),
+            covariance=solution.covariance * factor[:, None] * factor,
+        ),
+    )
+
+
 def grey(path: Path) -> Tensor:
     """[H, W] the mean of the colours, linear, in float64: light is what a lens blurs."""
     return load_image(path)[..., :3].double().mean(-1)
@@ -136,8 +173,8 @@ def white_squares(board: Board) -> Mesh:
     return Mesh(vertices, faces.reshape(-1, 3))
 
 
-def choose_pixels(calibration: Calibration, values: Tensor) -> Pixels:
-    """Pixels beside the edges of the inner squares, where the board appears now, of images [V, H, W]."""
+def choose_pixels(calibration: Calibration, values: Tensor, *, every: bool = False) -> Pixels:
+    """Pixels beside the edges of squares, where the board appears now, of images [V, H, W]; or `every` one of it."""
     board, camera = calibration.board, calibration.camera
     height, width = calibration.corners.size
     xy, _ = camera.project(board.points)
@@ -153,8 +190,9 @@ def choose_pixels(calibration: Calibration, values: Tensor) -> Pixels:
     inside = ((place > -RING) & (place < count + RING)).all(-1)
     inside &= ((centres > 0) & (centres < centres.new_tensor([width, height]))).all(-1)
     to_edge = (place - place.round()).abs() * _spacing(xy, board)[:, None, None]
-    usable = inside & (to_edge.amin(-1) < BESIDE_EDGES)
-    index, observed = _evenly(usable, MOST_PIXELS)
+    usable = inside if every else inside & (to_edge.amin(-1) < BESIDE_EDGES)
+    most = usable.shape[1] if every else min(MOST_PIXELS, MOST_IN_ALL // len(values))
+    index, observed = _evenly(usable, most)
     chosen = torch.take_along_dim(centres, index[..., None], 1)
     column, row = chosen[..., 0].long().clamp(0, width - 1), chosen[..., 1].long().clamp(0, height - 1)
     found = torch.take_along_dim(values.flatten(1), row * width + column, 1)
@@ -205,7 +243,7 @@ class DrawnBoard:
         columns = torch.cat((across, across * value[..., None]), dim=-1) * self.pixels.observed[..., None]
         wanted = (self.pixels.values * self.pixels.observed)[..., None]
         levels = torch.linalg.lstsq(columns, wanted).solution[..., 0]
-        poses = {"rotation": axis_angle(self.camera.R), "translation": self.camera.t}
+        poses = {"rotation": so3_log(self.camera.R), "translation": self.camera.t}
         return {**self.lens, **poses, "blur": blur, "levels": levels, "tone": torch.zeros_like(blur)}
 
     def appearance(self, parameters: Named) -> Tensor:
@@ -240,8 +278,10 @@ def coverage(camera: Camera, squares: Mesh, pixels: Pixels) -> Tensor:
     window = camera.crop(0, 0, *pixels.size)
     window = window.replace(cx=window.cx - left, cy=window.cy - top)  # type: ignore[attr-defined]
     # In single precision: good to 1e-6, in less than half the time.
-    image = render(squares.to(dtype=torch.float32), window.to(dtype=torch.float32), intersecting=False)
-    return image[..., -1].to(camera.dtype)
+    window, squares = window.to(dtype=torch.float32), squares.to(dtype=torch.float32)
+    parts = torch.arange(len(left)).split(CHUNK)
+    images = [render(squares, window[part], intersecting=False)[..., -1] for part in parts]
+    return torch.cat(images).to(camera.dtype)
 
 
 def _filtered(image: Tensor, blur: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,3 +324,19 @@ def _quadratic(place: Tensor) -> Tensor:
 
 def _geometry(parameters: Named) -> Named:
     return {name: value for name, value in parameters.items() if name not in LIGHT}
+
+
+@torch.no_grad()
+def comparison(calibration: Calibration, photographs: Sequence[Path], most: int) -> Tensor:
+    """[H, W] rows of photograph, rendering and difference (grey is none) of the first views that `refine` has fitted."""
+    blocks = math.ceil(max(calibration.corners.size) / LONGEST_SIDE)
+    small = scaled(calibration, 1 / blocks)
+    images = average(torch.stack([grey(path) for path in photographs]), blocks)
+    drawn = DrawnBoard(small, choose_pixels(small, images, every=True))
+    value = drawn.appearance(small.solution.parameters)
+    pixels = drawn.pixels
+    parts = (pixels.values, value, 0.5 + pixels.values - value)
+    blank = value.new_ones(len(value), pixels.size[0] * pixels.size[1] + 1)  # the last one takes what is not observed
+    index = torch.where(pixels.observed, pixels.index, blank.shape[1] - 1)
+    panels = [blank.scatter(1, index, part)[:most, :-1].unflatten(1, pixels.size) for part in parts]
+    return torch.cat([torch.cat(list(row), dim=1) for row in zip(*panels, strict=True)])

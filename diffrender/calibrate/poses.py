@@ -61,25 +61,3 @@ def _nearest_rotation(matrix: Tensor) -> Tensor:
     u, _, vh = torch.linalg.svd(matrix)
     sign = torch.linalg.det(u @ vh)
     return torch.cat((u[..., :2], u[..., 2:] * sign[..., None, None]), dim=-1) @ vh
-
-
-def axis_angle(R: Tensor) -> Tensor:
-    """[..., 3] of rotations [..., 3, 3]: the inverse of `so3_exp`, up to and including half a turn.
-
-    By the quaternion with the largest component (Shepperd 1978), which loses no digits anywhere.
-
-    >>> axis_angle(torch.diag(torch.tensor([1.0, -1.0, -1.0]))).abs()
-    tensor([3.1416, 0.0000, 0.0000])
-    """
-    trace = R.diagonal(dim1=-2, dim2=-1).sum(-1)
-    odd = torch.stack((R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]), dim=-1)
-    # Rows of the symmetric matrix 4 q q^T, q = (w, x, y, z); any row is q times its own entry.
-    even = R + R.mT + (1 - trace)[..., None, None] * torch.eye(3, dtype=R.dtype, device=R.device)
-    first = torch.cat(((1 + trace)[..., None], odd), dim=-1)
-    rows = torch.cat((first[..., None, :], torch.cat((odd[..., :, None], even), dim=-1)), dim=-2)
-    largest = rows.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    q = torch.take_along_dim(rows, largest[..., None, None], dim=-2)[..., 0, :]
-    q = q * torch.where(q[..., :1] < 0, -1.0, 1.0) / torch.linalg.vector_norm(q, dim=-1, keepdim=True)
-    sine = torch.linalg.vector_norm(q[..., 1:], dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, q[..., :1])
-    return q[..., 1:] * torch.where(sine > 0, angle / sine.clamp(min=1e-300), 2.0)

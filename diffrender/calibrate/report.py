@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from ..io.images import load_image, save_image
 from ..io.transforms import save_transforms
 from ..sampling import sample
 from .judge import FIELDS, doubts
+from .photometric import comparison
 from .solve import Calibration
 
 WIDEST = 100.0  # degrees from left to right of the undistorted picture, where the lens sees more
+COMPARED = 3  # views in the picture that compares photographs with renderings
 ARROW = 0.05  # of the image's width: length of a residual of three standard deviations in the plot
 
 
@@ -31,13 +34,30 @@ def lines(calibration: Calibration) -> list[str]:
         + (f", {calibration.believed_rms:.4f} without outliers" if bool(calibration.outliers.any()) else "")
     ]
     for name, value, deviation in _entries(calibration):
-        digits = 2 - math.floor(math.log10(deviation)) if 0 < deviation < math.inf else 6
-        said.append(f"  {name:8} {value:.{max(digits - 1, 0)}f} ± {deviation:.2g}")
+        said.append(f"  {name:8} {_digits(value, deviation)} ± {deviation:.2g}")
     for name, rms, outliers in zip(
         calibration.corners.names, calibration.view_rms.tolist(), calibration.outliers.sum(-1).tolist(), strict=True
     ):
         said.append(f"  {name}  RMS {rms:.3f} px" + (f", outliers: {outliers}" if outliers else ""))
     return said
+
+
+def moved_lines(by_corners: Calibration, by_pixels: Calibration) -> list[str]:
+    """What the pixels say beside the corners."""
+    shift = torch.linalg.vector_norm(by_pixels.residuals - by_corners.residuals, dim=-1)[by_corners.corners.observed]
+    said = [
+        f"refined on the pixels: corners moved by {float(shift.square().mean().sqrt()):.3f} px, "
+        f"and are {by_pixels.rms:.4f} px from where they were found"
+    ]
+    for (name, value, deviation), (_, before, _) in zip(_entries(by_pixels), _entries(by_corners), strict=True):
+        said.append(f"  {name:8} {_digits(value, deviation)} ± {deviation:.2g}  (moved by {value - before:+.2g})")
+    return said
+
+
+def _digits(value: float, deviation: float) -> str:
+    """The number with as many digits as its standard deviation leaves it, and one more."""
+    digits = 1 - math.floor(math.log10(deviation)) if 0 < deviation < math.inf else 6
+    return f"{value:.{max(digits, 0)}f}"
 
 
 def _entries(calibration: Calibration) -> list[tuple[str, float, float]]:
@@ -205,3 +225,8 @@ def write_preview(path: Path, calibration: Calibration, photograph: Path) -> Non
     xy, _ = calibration.lens.local_project(rays)
     xy = torch.where(calibration.lens.valid(rays)[..., None], xy, -1e3)  # outside of the image: black
     save_image(path, torch.cat((image, sample(image, xy.to(image.dtype))), dim=1).clamp(0, 1))
+
+
+def write_comparison(path: Path, calibration: Calibration, photographs: Sequence[Path]) -> None:
+    """The first views of a refined calibration: photograph, rendering, difference."""
+    save_image(path, comparison(calibration, photographs, COMPARED).clamp(0, 1))

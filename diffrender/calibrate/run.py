@@ -12,16 +12,25 @@ from . import report
 from .board import Board
 from .corners import Corners, detect, load_corners, save_corners
 from .judge import doubts
+from .photometric import refine
 from .solve import Calibration, calibrate
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+# The pixels may move the corners, but hardly away from where they were found: this many times their RMS is a failure.
+DISAGREE = 1.5
+
+
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """What `calibrate_to_folder` made: the calibration, the files it wrote, and notes on what it left out."""
+    """What `calibrate_to_folder` made: the calibrations, the files it wrote, and notes on what it left out.
 
-    calibration: Calibration
+    `by_pixels` is None where there are no photographs, or nobody asked for it; then the cameras are those by corners.
+    """
+
+    by_corners: Calibration
+    by_pixels: Calibration | None
     files: tuple[Path, ...]
     notes: tuple[str, ...]
 
@@ -32,6 +41,7 @@ def calibrate_to_folder(
     out: str | os.PathLike[str],
     *,
     model: str = "opencv",
+    corners_only: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> CalibrationResult:
@@ -42,11 +52,13 @@ def calibrate_to_folder(
         board: what they show; None to take it from the corner file.
         out: folder, made where it does not exist.
         model: one of `LENSES`.
+        corners_only: leave out the refinement on the pixels of the photographs.
         overwrite: replace files of the same names in a folder that holds files.
         progress: whether a progress bar shows on standard error.
 
     Writes `camera.json` (for `diffrender render --camera`), `transforms.json` (where the model is known there),
-    `metrics.json`, `corners.json` (to calibrate again without the photographs), `residuals.png` and `undistorted.png`.
+    `metrics.json`, `corners.json` (to calibrate again without the photographs), `residuals.png` (of the corners),
+    `pixels.png` (photographs, renderings, differences) and `undistorted.png`.
 
     Raises:
         ValueError, OSError: no photographs, no board in them, too few views, sizes that disagree, files in `out`.
@@ -54,7 +66,9 @@ def calibrate_to_folder(
     """
     folder = _prepared(Path(out), overwrite)
     corners, board, photographs, notes = _corners([Path(path) for path in paths], board, progress)
-    calibration = calibrate(corners, board, model=model)
+    by_corners = calibrate(corners, board, model=model)
+    by_pixels = None if corners_only or not photographs else _refined(by_corners, photographs, notes, progress)
+    calibration = by_pixels or by_corners
     files: list[Path] = []
 
     def write(name: str, writer: Callable[..., Any], *arguments: Any) -> bool:
@@ -66,13 +80,40 @@ def calibrate_to_folder(
     write("camera.json", report.write_json, report.camera_entries(calibration))
     if not write("transforms.json", report.write_transforms, calibration):
         notes.append(f"no transforms.json: it knows no lens like {model}")
-    write("metrics.json", report.write_json, report.metrics(calibration))
+    write("metrics.json", report.write_json, _metrics(by_corners, by_pixels))
     write("corners.json", save_corners, corners, board)
-    if not write("residuals.png", report.write_plots, calibration):
+    if not write("residuals.png", report.write_plots, by_corners):
         notes.append("no residuals.png: it needs matplotlib, pip install 'diffrender[plots]'")
+    if by_pixels is not None:
+        write("pixels.png", report.write_comparison, by_pixels, photographs)
     if photographs:
         write("undistorted.png", report.write_preview, calibration, photographs[0])
-    return CalibrationResult(calibration, tuple(files), (*notes, *doubts(calibration)))
+    return CalibrationResult(by_corners, by_pixels, tuple(files), (*notes, *doubts(by_corners)))
+
+
+def _refined(calibration: Calibration, photographs: list[Path], notes: list[str], progress: bool) -> Calibration | None:
+    """By the pixels; None, and a note, where these lead away from the corners."""
+    with tqdm(desc="pixels", unit="step", disable=not progress) as bar:
+
+        def on_step(difference: float) -> None:
+            bar.set_postfix(difference=f"{difference:.4f}", refresh=False)
+            bar.update()
+
+        found = refine(calibration, photographs, on_step=on_step)
+    if found.rms > DISAGREE * calibration.rms:
+        notes.append(
+            f"the pixels disagree with the corners, which they would put {found.rms:.3f} px from where they were "
+            "found: the camera is that of the corners"
+        )
+        return None
+    return found
+
+
+def _metrics(by_corners: Calibration, by_pixels: Calibration | None) -> dict[str, Any]:
+    """The figures of both; at the top those of the camera that was written."""
+    if by_pixels is None:
+        return {"refined": False, **report.metrics(by_corners)}
+    return {"refined": True, **report.metrics(by_pixels), "by_corners": report.metrics(by_corners)}
 
 
 def _prepared(folder: Path, overwrite: bool) -> Path:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import Camera, so3_exp
+from ..cameras import Camera, so3_exp, so3_log
 from ..least_squares import Cauchy, Kernel, Named, Solution, least_squares
 from .board import Board
 from .corners import Corners
 from .lenses import LENSES
-from .poses import axis_angle
 from .start import search
 
 POSE = ("rotation", "translation")  # of each view: axis-angle and translation, board to camera
@@ -54,12 +53,12 @@ class Calibration:
     @property
     def parameters(self) -> Named:
         """The lens's own, by name."""
-        return {name: value for name, value in self.solution.parameters.items() if name not in POSE}
+        return {name: self.solution.parameters[name] for name in self.camera.parameter_names}
 
     @property
     def deviations(self) -> Named:
         """Their standard deviations."""
-        return {name: value for name, value in self.solution.deviations.items() if name not in POSE}
+        return {name: self.solution.deviations[name] for name in self.camera.parameter_names}
 
     @property
     def rms(self) -> float:
@@ -132,7 +131,7 @@ def _solve(camera: Camera, corners: Corners, board: Board, kernel: Kernel) -> So
         return xy - corners.xy
 
     lens = {name: getattr(camera[0], name) for name in camera.parameter_names}
-    start = {**lens, "rotation": axis_angle(camera.R), "translation": camera.t}
+    start = {**lens, "rotation": so3_log(camera.R), "translation": camera.t}
     return least_squares(residuals, start, per_block=POSE, observed=corners.observed, kernel=kernel)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..calibrate import Board, calibrate_to_folder
-from ..calibrate.report import lines
+from ..calibrate.report import lines, moved_lines
 from .outputs import check_folder, report
 
 
@@ -18,9 +18,16 @@ def run(options: argparse.Namespace) -> None:
         columns, rows = options.board
         board = Board(columns, rows, 1.0 if options.square is None else options.square)
     result = calibrate_to_folder(
-        options.images, board, options.output, model=options.model, overwrite=options.overwrite
+        options.images,
+        board,
+        options.output,
+        model=options.model,
+        corners_only=options.corners_only,
+        overwrite=options.overwrite,
     )
-    print("\n".join(lines(result.calibration)))
+    print("\n".join(lines(result.by_corners)))
+    if result.by_pixels is not None:
+        print("\n".join(moved_lines(result.by_corners, result.by_pixels)))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     report(result.files)

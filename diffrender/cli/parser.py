@@ -73,8 +73,9 @@ Calibrate a camera: intrinsics, distortion, their uncertainties, and the pose of
 photographs of a flat chessboard (which need OpenCV: pip install 'diffrender[calibrate]') or from a corner file.
 The board is told by its inner corners, where four squares meet: one less than squares along a side. Ten or more views,
 slanted and turned differently, with corners up to the borders of the image, make a good calibration.
+The corners give a first answer, which then is refined on the pixels, by rendering the board.
 The folder OUT gets camera.json (for `diffrender render --camera`), transforms.json where it knows the model,
-metrics.json, corners.json (to calibrate again without photographs), residuals.png and undistorted.png."""
+metrics.json, corners.json (to calibrate again without photographs), residuals.png, pixels.png and undistorted.png."""
 
 _CALIBRATE_EPILOG = """\
 examples:
@@ -220,6 +221,7 @@ def _add_calibrate(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("--board", metavar="NxM", type=board, help="inner corners along its sides, as in 9x6")
     parser.add_argument("--square", metavar="LENGTH", type=number, help="side of a square (default 1)")
     parser.add_argument("--model", default="opencv", choices=MODELS, help="of the camera (default opencv)")
+    parser.add_argument("--corners-only", action="store_true", help="do not refine on the pixels of the photographs")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier calibration in OUT")
     _add_debug(parser)
 

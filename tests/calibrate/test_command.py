@@ -67,6 +67,16 @@ def test_photographs_get_a_straight_picture(
     assert main(["calibrate", *chosen, "--board", "9x6", "--square", "25", "-o", str(out)]) == 0
     said = capsys.readouterr()
     assert "only 4 views" in said.err
+    assert "refined on the pixels: corners moved by 0.0" in said.out or "moved by 0.1" in said.out
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["refined"]
+    assert metrics["parameters"]["fx"] != metrics["by_corners"]["parameters"]["fx"]
+    # With only four views each is uncertain by a few pixels; OpenCV's calibration of all 13 says 532.8.
+    assert metrics["parameters"]["fx"] == pytest.approx(532.8, abs=6)
+    photograph, rendered, difference = dr.load_image(out / "pixels.png")[..., 0].tensor_split(3, dim=1)
+    board = photograph < 0.98  # around it is white
+    assert float((photograph - rendered)[board].abs().median()) < 0.03 < float(photograph[board].std())
+    assert float(difference[board].std()) < 0.1
     picture = dr.load_image(out / "undistorted.png")
     assert picture.shape == (480, 1280, 3)
     # The pinhole sees as much from left to right as the lens; a barrel's picture then is inside out: corners are kept.

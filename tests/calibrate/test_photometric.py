@@ -1,0 +1,87 @@
+"""Refinement on pixels: its derivatives are those of the rendering, and it comes closer to the truth than corners do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from calibrate_scenes import BOARD, lens, photographed, seen, views
+from torch import Tensor
+
+from diffrender.calibrate import Calibration, calibrate, refine
+from diffrender.calibrate.photometric import DrawnBoard, average, choose_pixels, refine_on, scaled
+from diffrender.least_squares import Named
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Calibration, Tensor]:
+    """Six views of 320 x 240 pixels, calibrated from corners with noise of 0.1 pixels; and the photographs."""
+    true = views(lens("opencv"), 6).resize((240, 320))
+    corners, _ = seen(true, noise=0.1)
+    return calibrate(replace(corners, size=(240, 320)), BOARD), photographed(true, blur=1.1, noise=0.005)
+
+
+def test_pixels_come_closer_to_the_truth_than_corners(small: tuple[Calibration, Tensor]) -> None:
+    by_corners, images = small
+    true = views(lens("opencv"), 6).resize((240, 320))
+    costs: list[float] = []
+    by_pixels = refine_on(by_corners, images, on_step=costs.append)
+    exact, _ = true.project(BOARD.points)
+
+    def error(found: Calibration) -> float:
+        return float((found.camera.project(BOARD.points)[0] - exact).square().sum(-1).mean().sqrt())
+
+    assert error(by_pixels) < 0.4 * error(by_corners)
+    assert error(by_pixels) < 0.02
+    for name, deviation in by_pixels.deviations.items():
+        assert (deviation < by_corners.deviations[name]).all()
+        off = (by_pixels.parameters[name] - getattr(true, name)).abs() / deviation
+        assert off.max() < 5, name  # standard deviations; of 9, neighbouring pixels not quite independent
+    assert min(costs) < 0.5 * costs[0]
+    # The blur is that of the photographs, whose pixels were averaged over squares as the rendering's are.
+    assert (by_pixels.solution.parameters["blur"].exp() - 1.1).abs().max() < 0.05
+
+
+def test_derivatives_are_those_of_the_rendering(small: tuple[Calibration, Tensor]) -> None:
+    """Of the sum of the predicted grey, weighted at random, against differences of rendered images."""
+    calibration, images = small
+    drawn = DrawnBoard(calibration, choose_pixels(calibration, images))
+    start = {**drawn.start(), "tone": torch.full((6,), 0.3, dtype=torch.float64)}
+    wave = torch.sin(drawn.pixels.xy.sum(-1) / 9) * drawn.pixels.observed
+
+    def total(values: Named) -> Tensor:
+        return (wave * drawn.appearance(values)).sum()
+
+    for name in ("fx", "cy", "dist", "rotation", "translation", "blur", "levels", "tone"):
+        value = start[name].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(total({**start, name: value}), value)
+        direction = torch.sign(gradient)
+        # A step that moves corners by a few hundredths of a pixel: above single precision, below the blur.
+        step = {"fx": 0.1, "cy": 0.05, "dist": 1e-4, "rotation": 1e-4, "translation": 0.03}.get(name, 1e-3)
+        with torch.no_grad():
+            high, low = (total({**start, name: start[name] + side * step * direction}) for side in (1, -1))
+        expected = float((high - low) / (2 * step))
+        assert float((gradient * direction).sum()) == pytest.approx(expected, rel=0.03), name
+
+
+def test_scaled_calibration_sees_the_same_in_other_pixels(small: tuple[Calibration, Tensor]) -> None:
+    calibration, images = small
+    half = scaled(calibration, 0.5)
+    xy, _ = calibration.camera.project(BOARD.points)
+    assert torch.allclose(half.camera.project(BOARD.points)[0], xy / 2, rtol=0, atol=1e-10)
+    assert half.corners.size == (120, 160)
+    assert half.rms == pytest.approx(calibration.rms / 2)
+    assert float(half.deviations["fx"]) == pytest.approx(float(calibration.deviations["fx"]) / 2)
+    assert float(half.solution.covariance[0, 4]) == pytest.approx(float(calibration.solution.covariance[0, 4]) / 2)
+    back = scaled(half, 2)
+    assert torch.allclose(back.solution.covariance, calibration.solution.covariance)
+    assert average(images, 2).shape == (6, 120, 160)
+    assert torch.allclose(average(images, 2)[0, 0, 0], images[0, :2, :2].mean())
+
+
+def test_bad_photographs_are_named(small: tuple[Calibration, Tensor]) -> None:
+    calibration, images = small
+    with pytest.raises(ValueError, match="one for each of 6 views; got 1"):
+        refine(calibration, [Path("a.png")])
+    with pytest.raises(ValueError, match=r"6 views and of size \(240, 320\); got \(6, 240, 319\)"):
+        refine_on(calibration, images[..., 1:])
