@@ -328,7 +328,7 @@ def _geometry(parameters: Named) -> Named:
 
 @torch.no_grad()
 def comparison(calibration: Calibration, photographs: Sequence[Path], most: int) -> Tensor:
-    """[H, W] rows of photograph, rendering and difference (grey is none) of the first views that `refine` has fitted."""
+    """[H, W] rows of photograph, rendering and difference (grey is none) of the first refined views."""
     blocks = math.ceil(max(calibration.corners.size) / LONGEST_SIDE)
     small = scaled(calibration, 1 / blocks)
     images = average(torch.stack([grey(path) for path in photographs]), blocks)
