@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from ..losses import iou, psnr
 from ..mesh import Mesh
 from ..render import render
 from .model import Optics, take_pictures
+from .page import Shown
+from .quality import mesh_quality
 from .settings import FitSettings
 from .trainer import Record, Trainer
 
 SHEET_VIEWS = 4  # at most, in the sheet of pictures; held-out views first
+PAGE_VIEWS = 12  # and in report.html, which holds all of their pictures
 SHEET_SIZE = 320  # longest side of each picture
 TURNTABLE_SIZE = 320
 TURNTABLE_SECONDS = 4.0
@@ -73,7 +76,7 @@ def metrics(trainer: Trainer, settings: FitSettings, figures: dict[str, Any]) ->
     return {
         "mean": mean,
         "views": figures,
-        "mesh": {"vertices": mesh.num_vertices, "faces": mesh.num_faces},
+        "mesh": mesh_quality(mesh),
         "optics": {name: value.tolist() for name, value in trainer.optics().tensors().items()},
         "steps": len(trainer.history),
         "seconds": round(trainer.seconds, 2),
@@ -122,21 +125,27 @@ def write_convergence(path: Path, history: Sequence[Record]) -> bool:
 
 
 @torch.no_grad()
-def write_sheet(path: Path, mesh: Mesh, optics: Optics, images: ImageSet) -> None:
-    """Rows of target, fit, difference of the sRGB values, and where the silhouettes differ.
-
-    There, white is in both, red in the fit only, cyan in the mask only.
-    """
-    chosen = images.select(sorted(range(len(images)), key=lambda i: not images.held_out[i])[:SHEET_VIEWS])
-    rows = []
-    for i, size in enumerate(chosen.sizes):
-        one = chosen.select([i]).resized(min(1.0, SHEET_SIZE / max(size)))
+def shown_views(mesh: Mesh, optics: Optics, images: ImageSet, count: int) -> Iterator[Shown]:
+    """Pictures of at most `count` views, held-out ones first, the others evenly spread."""
+    held, fitted = ([i for i, x in enumerate(images.held_out) if x is kind] for kind in (True, False))
+    held = held[:count]
+    left = min(count - len(held), len(fitted))
+    for i in [*held, *(fitted[k * len(fitted) // left] for k in range(left))]:
+        one = images.select([i]).resized(min(1.0, SHEET_SIZE / max(images.sizes[i])))
         target, mask = one.load(0)
         picture = _picture(mesh, optics, one.cameras[0])
         seen = picture[..., :3].clamp(0, 1)
         difference = decode_srgb((encode_srgb(seen) - encode_srgb(target)).abs())
         silhouettes = torch.stack([picture[..., 3], mask, mask], dim=-1).clamp(0, 1)
-        rows.append(torch.cat([target, seen, difference, silhouettes], dim=1))
+        yield Shown(images.names[i], images.held_out[i], target, seen, difference, silhouettes)
+
+
+def write_sheet(path: Path, views: Sequence[Shown]) -> None:
+    """Rows of target, fit, difference of the sRGB values, and where the silhouettes differ.
+
+    There, white is in both, red in the fit only, cyan in the mask only.
+    """
+    rows = [torch.cat([view.target, view.fit, view.difference, view.silhouettes], dim=1) for view in views]
     width = max(row.shape[1] for row in rows)
     save_image(path, torch.cat([torch.nn.functional.pad(row, (0, 0, 0, width - row.shape[1])) for row in rows]))
 

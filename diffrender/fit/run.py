@@ -15,12 +15,15 @@ from ..io.image_set import ImageSet
 from ..mesh import Mesh
 from . import report
 from .checkpoint import load_checkpoint, save_checkpoint
+from .page import write_page
 from .settings import FitResult, FitSettings
 from .trainer import Trainer
 from .views import readable
 
 CHECKPOINT = "checkpoint.pt"
-UNFINISHED = r"\.(checkpoint|mesh|metrics|convergence|comparison|turntable)-[0-9a-f]{12}\.[a-z0-9]+"  # of a killed fit
+UNFINISHED = (
+    r"\.(checkpoint|mesh|metrics|convergence|comparison|turntable|report)-[0-9a-f]{12}\.[a-z0-9]+"  # of a killed fit
+)
 
 
 def fit(
@@ -44,9 +47,9 @@ def fit(
         on_bad_image: whether an image that cannot be decoded ends the fit before it begins, or is left out.
         progress: whether a progress bar with the loss shows on standard error.
 
-    Writes `mesh.glb` (vertex colours as they look in the photographs), `metrics.json`, `convergence.png`,
-    `comparison.png` (rows of target, fit, difference and silhouettes), `turntable.gif` (and `turntable.mp4` where
-    ffmpeg is there) and `checkpoint.pt`.
+    Writes `report.html` (everything to look at, in one file), `mesh.glb` (vertex colours as they look in the
+    photographs), `metrics.json`, `convergence.png`, `comparison.png` (rows of target, fit, difference and silhouettes),
+    `turntable.gif` (and `turntable.mp4` where ffmpeg is there) and `checkpoint.pt`.
 
     Raises:
         FileExistsError: `out` holds files, and neither `resume` nor `overwrite` is given.
@@ -139,9 +142,13 @@ def _conclude(trainer: Trainer, folder: Path, images: ImageSet, settings: FitSet
     write("metrics.json", report.write_metrics, values)
     if not write("convergence.png", report.write_convergence, trainer.history):
         notes.append("no convergence.png: it needs matplotlib, pip install 'diffrender[plots]'")
-    write("comparison.png", report.write_sheet, mesh, optics, images)
+    views = list(report.shown_views(mesh, optics, images, report.PAGE_VIEWS))
+    write("comparison.png", report.write_sheet, views[: report.SHEET_VIEWS])
     if settings.turntable_frames:
         notes += _write_turntables(write, mesh, images, settings.turntable_frames)
+    turntable = folder / "turntable.gif" if settings.turntable_frames else None
+    said = [*trainer.incidents, *notes]
+    write("report.html", write_page, folder.resolve().name, values, trainer.history, views, turntable, said)
     return FitResult(mesh, values, tuple(files), tuple(notes))
 
 

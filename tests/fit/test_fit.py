@@ -30,6 +30,7 @@ RESULTS = [
     "convergence.png",
     "mesh.glb",
     "metrics.json",
+    "report.html",
     "turntable.gif",
     "turntable.mp4",
 ]

@@ -1,0 +1,126 @@
+"""The report: one file that needs nothing else, and that a browser shows."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from diffrender.fit import FitSettings, fit
+from diffrender.fit.page import _plot
+from diffrender.fit.quality import mesh_quality
+from diffrender.fit.trainer import Record
+from diffrender.io.datasets import load_dataset
+from diffrender.io.images import load_image
+from diffrender.mesh import Mesh, join
+from diffrender.primitives import grid, sphere, torus
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def page(small_set, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "a <folder>"
+    settings = FitSettings(steps=6, image_sizes=(16, 32), mesh_cells=16, views_per_step=2, turntable_frames=3)
+    result = fit(load_dataset(small_set), out, settings, progress=False)
+    assert out / "report.html" in result.files
+    return out / "report.html"
+
+
+class Tags(HTMLParser):
+    """All tags in the order of their beginning; complains about those that are closed wrongly."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in ("img", "input", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_the_report_is_one_whole_file_with_everything_in_it(page):
+    text = page.read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    pictures = [attributes for tag, attributes in tags.found if tag == "img"]
+    assert len(pictures) == 4 * 9 + 1  # of each view, and the turntable
+    assert all(picture["src"].startswith("data:image/") and picture["alt"] for picture in pictures)
+    assert not re.search(r"https?://|url\(|<link|<script src", text)  # nothing from elsewhere
+    assert [attributes["type"] for tag, attributes in tags.found if tag == "input"] == ["range"] * 9
+    assert "<h1>a &lt;folder&gt;</h1>" in text
+    for said in ("held out", "Convergence", "stage 2", "mesh_cells", "torch", "self_intersections", "flipped"):
+        assert said in text
+
+
+def test_a_browser_shows_the_report(page, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    subprocess.run(
+        [
+            browser,
+            *flags.split(),
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1200,1400",
+            "--virtual-time-budget=3000",
+            f"--screenshot={tmp_path / 'page.png'}",
+            page.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    seen = load_image(tmp_path / "page.png")[..., :3]
+    assert seen.shape == (1400, 1200, 3)
+    assert float(seen[:4, :4].mean()) > 0.9  # the page's light ground
+    assert float((seen.amax(-1) < 0.01).float().mean()) > 0.05  # pictures before black
+    apart = seen.amax(-1) - seen.amin(-1)
+    assert float((apart > 0.1).float().mean()) > 0.01  # in colour
+
+
+def test_plots_of_nothing_say_so():
+    assert "Too few steps" in _plot([])
+    assert "Too few steps" in _plot([Record(0, 0, 1.0, 1.0, 1.0)])
+
+
+def test_losses_of_zero_do_not_break_the_plot():
+    records = [Record(k, k // 5, 0.1 / (k + 1), 0.0, 0.05) for k in range(1000)]
+    drawn = _plot(records)
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+    assert drawn.count("<polyline") == 3
+
+
+def test_quality_counts_what_should_not_be():
+    ball = sphere(3)
+    ball = Mesh(ball.vertices, ball.faces)
+    good = mesh_quality(ball)
+    assert (good["closed"], good["self_intersections"], good["flipped"]) == (True, 0, 0)
+    assert good["euler"] == 2
+    assert mesh_quality(torus())["euler"] == 0  # welded: its uv seams are no edges of the surface
+    assert 50 < good["smallest_angle"][0] <= good["smallest_angle"][1] < 60.001
+    sheet = grid(8, 8)
+    folded = sheet.vertices.clone()
+    folded[40] += 2.5 * (folded[41] - folded[40])  # past its neighbours
+    assert mesh_quality(sheet)["flipped"] == 0
+    assert mesh_quality(sheet.replace(vertices=folded))["flipped"] > 0
+    through = ball.vertices.clone()
+    through[0] = -1.5 * through[0]
+    assert mesh_quality(ball.replace(vertices=through))["self_intersections"] > 0
+    pair = join([ball, ball.replace(vertices=ball.vertices + torch.tensor([0.5, 0.0, 0.0]))])
+    assert mesh_quality(pair)["self_intersections"] > 10
+    assert mesh_quality(pair)["euler"] == 4
