@@ -44,6 +44,7 @@ from .cameras import (
     to_opencv,
     to_opengl_pose,
 )
+from .filtered import FilteredTexture
 from .fragments import Fragments, interpolate
 from .io.datasets import load_dataset
 from .io.image_set import ImageSet
@@ -53,10 +54,16 @@ from .mesh import Material, Mesh, join
 from .primitives import cube, grid, sphere, torus
 from .render import render
 from .sampling import (
+    fill_texture,
     grid_sample,
+    mip_pyramid,
     sample,
+    sample_anisotropic,
+    sample_cubemap,
     sample_nearest,
+    sample_panorama,
     sample_texture,
+    sample_trilinear,
     sample_volume,
     splat,
     to_nchw,
@@ -85,6 +92,7 @@ __all__ = [
     "EUCMCamera",
     "EquirectangularCamera",
     "FOVCamera",
+    "FilteredTexture",
     "FisheyeCamera",
     "Fragments",
     "ImageSet",
@@ -107,6 +115,7 @@ __all__ = [
     "cube",
     "decode_srgb",
     "encode_srgb",
+    "fill_texture",
     "from_opencv",
     "from_opencv_fisheye",
     "from_opengl_pose",
@@ -121,13 +130,18 @@ __all__ = [
     "look_at",
     "matrix_to_quaternion",
     "matrix_to_rotation_6d",
+    "mip_pyramid",
     "orbit_poses",
     "quaternion_to_matrix",
     "render",
     "rotation_6d_to_matrix",
     "sample",
+    "sample_anisotropic",
+    "sample_cubemap",
     "sample_nearest",
+    "sample_panorama",
     "sample_texture",
+    "sample_trilinear",
     "sample_volume",
     "save_animation",
     "save_image",

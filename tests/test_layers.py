@@ -24,6 +24,7 @@ LAYERS = (
     ("fragments",),
     ("sampling",),
     ("shading",),
+    ("filtered",),
     ("turning",),
     ("boundary", "grazing"),
     ("render",),

@@ -1,0 +1,67 @@
+"""Textures beyond their charts: what a filter reads next to a seam of the uv map, filled so that it shows nothing."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..cameras import OrthographicCamera
+from ..checks import check_tensor, shape_of
+from ..mesh import Mesh
+from ..scene import pack
+from ..visibility import face_image, pixel_rays
+from .layouts import to_nchw, to_nhwc
+
+
+def covered_texels(mesh: Mesh, size: tuple[int, int]) -> Tensor:
+    """[Ht, Wt] bool: texels with their centre in a face of the uv map, in the unit square.
+
+    >>> from diffrender.primitives import sphere
+    >>> covered_texels(sphere(), (8, 8)).shape
+    torch.Size([8, 8])
+    """
+    if mesh.uvs is None or mesh.uv_faces is None:
+        raise ValueError("mesh must have uvs to cover texels")
+    height, width = size
+    u, v = mesh.uvs.detach().unbind(-1)
+    flat = Mesh(torch.stack([u * width, (1 - v) * height, torch.ones_like(u)], -1), mesh.uv_faces)
+    camera = OrthographicCamera(1.0, 1.0, 0.0, 0.0, size=size).to(dtype=u.dtype, device=u.device)
+    with torch.no_grad():
+        scene = pack(flat, camera)
+        return face_image(scene, pixel_rays(scene.camera), False)[0] >= 0
+
+
+def fill_texture(texture: Tensor, mask: Tensor) -> Tensor:
+    """The texture where `mask` says so, and elsewhere means of the masked texels nearby; differentiable.
+
+    Lookups next to a seam, and mip levels above all, read texels outside of the charts. Fit `fill_texture(texture,
+    mask)` instead of the texture: what those texels get wrong is then put right inside of the charts, and nothing
+    foreign bleeds in. (Pull-push: Gortler et al., "The lumigraph", 1996, section 3.4, with means over 2 x 2 texels.)
+
+    Args:
+        texture: [Ht, Wt, C].
+        mask: [Ht, Wt] bool, `covered_texels`; with at least one true.
+
+    >>> fill_texture(torch.tensor([[[4.0], [0.0]]]), torch.tensor([[True, False]])).flatten().tolist()
+    [4.0, 4.0]
+    """
+    check_tensor("texture", texture, ndim=3)
+    if mask.dtype != torch.bool or mask.shape != texture.shape[:2]:
+        raise ValueError(f"mask must be {tuple(texture.shape[:2])} bool; got {shape_of(mask)}")
+    if not bool(mask.any()):
+        raise ValueError("mask must hold at least one texel: there is nothing to fill from")
+    weight = mask.to(texture.dtype)[None, None]
+    color = torch.where(mask.unsqueeze(-1), texture, 0.0)
+    return to_nhwc(_fill(to_nchw(color)[None], weight))[0]
+
+
+def _fill(color: Tensor, weight: Tensor) -> Tensor:
+    """Colours [1, C, H, W] where `weight` [1, 1, H, W] is 1; elsewhere from the level above."""
+    height, width = color.shape[-2:]
+    if height == width == 1:
+        return color
+    smaller = ((height + 1) // 2, (width + 1) // 2)
+    total = F.adaptive_avg_pool2d(weight, smaller)
+    means = F.adaptive_avg_pool2d(color, smaller) / torch.where(total > 0, total, 1.0)
+    above = _fill(means, (total > 0).to(color.dtype))
+    spread = F.interpolate(above, size=(height, width), mode="bilinear", align_corners=False)
+    return torch.where(weight > 0, color, spread)

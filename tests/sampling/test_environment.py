@@ -1,0 +1,113 @@
+"""Environment maps and filled textures, against closed forms and continuity across every seam."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import diffrender as dr
+from diffrender.sampling import (
+    covered_texels,
+    cubemap_directions,
+    fill_texture,
+    panorama_directions,
+    sample_cubemap,
+    sample_panorama,
+)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def directions(count: int, seed: int = 1) -> Tensor:
+    return torch.nn.functional.normalize(random(count, 3, seed=seed) - 0.5, dim=-1)
+
+
+def test_texels_have_their_own_directions() -> None:
+    faces, image = random(6, 4, 4, 3), random(5, 8, 3)
+    torch.testing.assert_close(sample_cubemap(faces, cubemap_directions(4).double()), faces, rtol=0, atol=1e-14)
+    # directions are made in float32: 1e-7 radians, of slopes up to 3 per radian
+    torch.testing.assert_close(sample_panorama(image, panorama_directions((5, 8)).double()), image, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("side", [1, 2, 5])
+def test_cube_map_is_continuous_across_edges_and_corners(side: int) -> None:
+    faces = random(6, side, side, 2)
+    one, other = 2 * random(400, seed=2) - 1, torch.ones(400, dtype=torch.float64)
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        edge = torch.stack([other, 2 * (one > 0) - other, one], -1)[:, list(order)]
+        edge[::7] = edge[::7].sign()  # corners
+        near = [sample_cubemap(faces, edge + 1e-9 * directions(400, seed=s)) for s in (3, 4)]
+        torch.testing.assert_close(*near, rtol=0, atol=1e-7)  # slopes of up to some 10 per unit
+
+
+def test_smooth_functions_are_reproduced_to_second_order() -> None:
+    def f(d: Tensor) -> Tensor:
+        d = torch.nn.functional.normalize(d, dim=-1)
+        return torch.stack([d[..., 0] * d[..., 1], d[..., 2] ** 2 + d[..., 1]], -1)
+
+    at, errors = directions(2000), []
+    for side in (16, 32):
+        cube = sample_cubemap(f(cubemap_directions(side).double()), at)
+        panorama = sample_panorama(f(panorama_directions((side * 2, side * 4)).double()), at)
+        errors.append([(x - f(at)).abs().max() for x in (cube, panorama)])
+    # bilinear errors fall by 4 when the pixels halve; by 2 at the corners of a cube, where a texel is missing
+    assert errors[1][0] < 0.7 * errors[0][0] < 0.02
+    assert errors[1][1] < 0.3 * errors[0][1] < 0.02
+
+
+def test_gradients() -> None:
+    faces, image = random(6, 3, 3, 1).requires_grad_(), random(3, 4, 1).requires_grad_()
+    at = directions(12).requires_grad_()
+    assert torch.autograd.gradcheck(sample_cubemap, (faces, at))
+    assert torch.autograd.gradcheck(sample_panorama, (image, at))
+
+
+def test_directions_without_a_direction_have_no_gradient() -> None:
+    at = torch.tensor([[0.0, 0, 0], [torch.nan, 1, 0], [0, 1, 0], [0, torch.inf, 0]], requires_grad=True)
+    for values in (sample_cubemap(torch.rand(6, 2, 2, 1), at), sample_panorama(torch.rand(2, 4, 1), at)):
+        (gradient,) = torch.autograd.grad(values.sum(), at)
+        assert values.isfinite().all()
+        assert gradient.isfinite().all()
+        assert torch.equal(gradient[:2], torch.zeros(2, 3))
+
+
+def test_panorama_over_the_pole_meets_the_other_side() -> None:
+    image = random(4, 8, 2)
+    step = torch.tensor([[1e-9, 1.0, 0.0], [-1e-9, 1.0, 0.0]], dtype=torch.float64)
+    values = sample_panorama(image, step)
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-7)
+
+
+def test_filled_texture_keeps_the_charts_and_continues_constants() -> None:
+    mask = random(9, 14) > 0.7
+    texture = torch.where(mask[..., None], 0.25, random(9, 14, 3, seed=1))
+    filled = fill_texture(texture, mask)
+    torch.testing.assert_close(filled, torch.full_like(filled, 0.25), rtol=1e-14, atol=0)
+    values = random(9, 14, 3).requires_grad_()
+    filled = fill_texture(values, mask)
+    assert torch.equal(filled[mask], values[mask])
+    (gradient,) = torch.autograd.grad(filled.sum(), values)
+    assert (gradient[~mask] == 0).all()
+    torch.testing.assert_close(gradient.sum(), torch.tensor(9.0 * 14 * 3).double())  # weights sum to 1 everywhere
+
+
+def test_covered_texels_are_those_of_the_uv_map() -> None:
+    uvs = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]])
+    square = dr.Mesh(torch.rand(4, 3), torch.tensor([[0, 1, 2], [0, 2, 3]]), uvs=uvs)
+    mask = covered_texels(square, (6, 8))
+    assert mask[:, :4].all()
+    assert not mask[:, 4:].any()
+
+
+def test_wrong_input_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"faces must be \(6, N, N, C\)"):
+        sample_cubemap(torch.zeros(6, 2, 3, 1), torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="even W"):
+        sample_panorama(torch.zeros(2, 3, 1), torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="directions must end in 3"):
+        sample_panorama(torch.zeros(2, 4, 1), torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="mask must be"):
+        fill_texture(torch.zeros(2, 2, 1), torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="at least one texel"):
+        fill_texture(torch.zeros(2, 2, 1), torch.zeros(2, 2, dtype=torch.bool))
