@@ -85,8 +85,8 @@ def sample_anisotropic(
 
     The square pixel, mapped by the footprint, is replaced by the rectangle that has the same second moments: its sides
     are the singular values of the Jacobian in texels. The shorter one chooses the level, and along the longer one there
-    are as many trilinear probes as squares fit (McCormack et al., "Feline: fast elliptical lines for anisotropic texture
-    mapping", 1999, with weights of a box, as the pixel's).
+    are as many trilinear probes as squares fit (McCormack et al., "Feline: fast elliptical lines for anisotropic
+    texture mapping", 1999, with weights of a box, as the pixel's).
 
     Args:
         pyramid: `mip_pyramid` of a texture [Ht, Wt, C].

@@ -133,7 +133,8 @@ def test_degenerate_footprints_have_finite_values_and_gradients() -> None:
     values = sample_anisotropic(mip_pyramid(torch.rand(8, 8, 1)), uv, footprint)
     values.sum().backward()
     assert values.isfinite().all()
-    assert footprint.grad is not None and footprint.grad.isfinite().all()
+    assert footprint.grad is not None
+    assert footprint.grad.isfinite().all()
     assert sample_anisotropic(mip_pyramid(torch.rand(8, 8, 1)), uv[:0], footprint[:0]).shape == (0, 1)
 
 
