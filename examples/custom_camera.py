@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import diffrender as dr
+from diffrender.testing import check_camera
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -54,6 +55,11 @@ R, t = dr.look_at((0.3, 0.2, 1.8), (0.05, 0.0, 0.0))
 truth = WhirlpoolCamera(140.0, 0.55, size=(240, 240), R=R, t=t)
 with torch.no_grad():
     photograph = dr.render(scene, truth, lights=lights, samples=3, background=0.9)[..., :3]
+
+# Is it a camera? Round trips, slopes by every parameter, batches, masks, precision, jumps: a line for each.
+report = check_camera(truth)
+print(report)
+report.check()
 
 # Gradients against central differences, in float64: of a smooth weighted sum over an image of a ring in smooth colours,
 # part of which hides another part, to the parameters of the lens and the position of the camera.
