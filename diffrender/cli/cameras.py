@@ -10,7 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, look_at, so3_exp
+from ..cameras import (
+    Camera,
+    DoubleSphereCamera,
+    EUCMCamera,
+    FisheyeCamera,
+    OpenCVCamera,
+    OrthographicCamera,
+    PinholeCamera,
+    ThinPrismFisheyeCamera,
+    UnifiedCamera,
+    look_at,
+    so3_exp,
+)
 from ..mesh import Mesh
 from ..primitives import sphere
 from .parser import CAMERAS
@@ -32,6 +44,15 @@ _MODELS: dict[str, tuple[Callable[..., Camera], str]] = {  # and the name of the
     "fisheye": (FisheyeCamera, "k"),
     "opencv": (OpenCVCamera, "dist"),
 }
+# In files, with all parameters beside fx, fy, cx, cy: also what `diffrender calibrate` writes.
+_FILE_MODELS: dict[str, tuple[Callable[..., Camera], tuple[str, ...]]] = {
+    **{name: (make, (lens,) if lens else ()) for name, (make, lens) in _MODELS.items()},
+    "thin_prism_fisheye": (ThinPrismFisheyeCamera, ("dist",)),
+    "unified": (UnifiedCamera, ("xi", "dist")),
+    "double_sphere": (DoubleSphereCamera, ("xi", "alpha")),
+    "eucm": (EUCMCamera, ("alpha", "beta")),
+}
+_OPTIONAL = ("dist", "k")
 
 
 def turntable_cameras(options: argparse.Namespace, mesh: Mesh, num_views: int) -> Camera:
@@ -110,14 +131,15 @@ def load_camera(path: str) -> tuple[Camera, bool]:
 
 def _camera_from(entries: dict[str, Any]) -> tuple[Camera, bool]:
     model = entries.get("model")
-    if model not in CAMERAS:
-        raise ValueError(f"'model' must be one of {', '.join(CAMERAS)}; got {model!r}")
-    make, lens_name = _MODELS[model]
-    allowed = {"model", "width", "height", "fx", "fy", "cx", "cy", "R", "t"} | ({lens_name} if lens_name else set())
+    if model not in _FILE_MODELS:
+        raise ValueError(f"'model' must be one of {', '.join(_FILE_MODELS)}; got {model!r}")
+    make, lens_names = _FILE_MODELS[model]
+    allowed = {"model", "width", "height", "fx", "fy", "cx", "cy", "R", "t", *lens_names}
     unknown = sorted(set(entries) - allowed)
     if unknown:
         raise ValueError(f"unknown entries {', '.join(unknown)}; a camera {model!r} has {', '.join(sorted(allowed))}")
-    missing = [name for name in ("width", "height", "fx") if name not in entries]
+    needed = ("width", "height", "fx", *(name for name in lens_names if name not in _OPTIONAL))
+    missing = [name for name in needed if name not in entries]
     if missing:
         raise ValueError(f"no {', '.join(repr(name) for name in missing)}")
     for name in ("width", "height"):
@@ -125,7 +147,7 @@ def _camera_from(entries: dict[str, Any]) -> tuple[Camera, bool]:
             raise ValueError(f"{name!r} must be a whole number of pixels above 0; got {entries[name]!r}")
     if ("R" in entries) != ("t" in entries):
         raise ValueError("'R' and 't' belong together: give both, or none")
-    rest = {name: entries[name] for name in (lens_name, "R", "t") if name in entries}
+    rest = {name: entries[name] for name in (*lens_names, "R", "t") if name in entries}
     width, height, fx = entries["width"], entries["height"], entries["fx"]
     others = [entries.get(name, value) for name, value in (("fy", fx), ("cx", width / 2), ("cy", height / 2))]
     return make(fx, *others, size=(height, width), **rest), "R" in entries

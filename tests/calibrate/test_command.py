@@ -8,7 +8,8 @@ import torch
 from calibrate_scenes import BOARD, lens, seen, views
 
 import diffrender as dr
-from diffrender.calibrate import LENSES, save_corners
+from diffrender.calibrate import LENSES, calibrate, save_corners
+from diffrender.calibrate.report import camera_entries, write_json
 from diffrender.cli import main, parser
 from diffrender.cli.cameras import load_camera
 from diffrender.io.transforms import load_transforms
@@ -56,6 +57,17 @@ def test_corner_file_becomes_cameras_figures_and_plots(
     assert "holds files already" in capsys.readouterr().err
     assert main(["calibrate", str(corner_file), "-o", str(out), "--overwrite", "--model", "pinhole"]) == 0
     assert json.loads((out / "metrics.json").read_text())["rms"] > 1  # a pinhole does not bend
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_every_calibrated_camera_can_be_rendered_through(model: str, tmp_path: Path) -> None:
+    found = calibrate(seen(views(lens(model), 4))[0], BOARD, model=model)
+    write_json(tmp_path / "camera.json", camera_entries(found))
+    camera, posed = load_camera(str(tmp_path / "camera.json"))
+    assert not posed
+    points = torch.tensor([[0.3, -0.2, 1.0], [-0.1, 0.25, 1.0]])
+    expected, _ = found.lens.local_project(points.double())
+    assert (camera.local_project(points)[0] - expected).abs().max() < 1e-3  # single precision
 
 
 def test_photographs_get_a_straight_picture(
