@@ -46,6 +46,7 @@ from .cameras import (
 )
 from .filtered import FilteredTexture
 from .fragments import Fragments, interpolate
+from .io.colmap import load_colmap, save_colmap
 from .io.datasets import load_dataset
 from .io.image_set import ImageSet
 from .io.images import decode_srgb, encode_srgb, load_image, save_animation, save_image
@@ -53,6 +54,7 @@ from .io.meshes import load_mesh, save_mesh
 from .mesh import Material, Mesh, join
 from .primitives import cube, grid, sphere, torus
 from .render import render
+from .reproject import rectify, reproject, undistort
 from .sampling import (
     fill_texture,
     grid_sample,
@@ -124,6 +126,7 @@ __all__ = [
     "interpolate",
     "invert_pose",
     "join",
+    "load_colmap",
     "load_dataset",
     "load_image",
     "load_mesh",
@@ -133,7 +136,9 @@ __all__ = [
     "mip_pyramid",
     "orbit_poses",
     "quaternion_to_matrix",
+    "rectify",
     "render",
+    "reproject",
     "rotation_6d_to_matrix",
     "sample",
     "sample_anisotropic",
@@ -144,6 +149,7 @@ __all__ = [
     "sample_trilinear",
     "sample_volume",
     "save_animation",
+    "save_colmap",
     "save_image",
     "save_mesh",
     "se3_exp",
@@ -158,6 +164,7 @@ __all__ = [
     "to_opencv",
     "to_opengl_pose",
     "torus",
+    "undistort",
     "unlit",
     "visibility",
     "warp",

@@ -23,7 +23,7 @@ LAYERS = (
     ("visibility",),
     ("fragments",),
     ("sampling",),
-    ("shading",),
+    ("shading", "reproject"),
     ("filtered",),
     ("turning",),
     ("boundary", "grazing"),
