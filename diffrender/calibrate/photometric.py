@@ -86,7 +86,8 @@ def refine(
     images = torch.stack([grey(path) for path in photographs])
     blocks = math.ceil(max(calibration.corners.size) / LONGEST_SIDE)
     found = refine_on(scaled(calibration, 1 / blocks), average(images, blocks), on_step=on_step)
-    return replace(scaled(found, blocks), corners=calibration.corners)
+    whole = scaled(found, blocks)  # but for what was cut off
+    return replace(whole, corners=calibration.corners, camera=whole.camera.crop(0, 0, *calibration.corners.size))
 
 
 def refine_on(
@@ -196,7 +197,8 @@ def choose_pixels(calibration: Calibration, values: Tensor, *, every: bool = Fal
     chosen = torch.take_along_dim(centres, index[..., None], 1)
     column, row = chosen[..., 0].long().clamp(0, width - 1), chosen[..., 1].long().clamp(0, height - 1)
     found = torch.take_along_dim(values.flatten(1), row * width + column, 1)
-    across = _quadratic(2 * torch.take_along_dim(place, index[..., None], 1) / count - 1)
+    there = torch.where(observed[..., None], torch.take_along_dim(place, index[..., None], 1), 0.0)  # or NaN
+    across = _quadratic(2 * there / count - 1)
     return Pixels(index, low, size, chosen, found, across, observed)
 
 

@@ -9,8 +9,9 @@ import torch
 from calibrate_scenes import BOARD, lens, photographed, seen, views
 from torch import Tensor
 
-from diffrender.calibrate import Calibration, calibrate, refine
-from diffrender.calibrate.photometric import DrawnBoard, average, choose_pixels, refine_on, scaled
+from diffrender.calibrate import Calibration, calibrate, photometric, refine
+from diffrender.calibrate.photometric import DrawnBoard, average, choose_pixels, comparison, refine_on, scaled
+from diffrender.io.images import save_image
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,27 @@ def test_scaled_calibration_sees_the_same_in_other_pixels(small: tuple[Calibrati
     assert torch.allclose(back.solution.covariance, calibration.solution.covariance)
     assert average(images, 2).shape == (6, 120, 160)
     assert torch.allclose(average(images, 2)[0, 0, 0], images[0, :2, :2].mean())
+
+
+def test_large_photographs_are_averaged_and_their_camera_is_that_of_the_whole(
+    small: tuple[Calibration, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an odd size, so that blocks of 2 x 2 leave a row and a column over."""
+    calibration, images = small
+    odd = replace(
+        calibration,
+        corners=replace(calibration.corners, size=(239, 319)),
+        camera=calibration.camera.crop(0, 0, 239, 319),
+    )
+    paths = [tmp_path / f"{name}.png" for name in calibration.corners.names]
+    for path, image in zip(paths, images, strict=True):
+        save_image(path, image[:239, :319], bits=16)
+    monkeypatch.setattr(photometric, "LONGEST_SIDE", 170)
+    found = refine(odd, paths)
+    assert found.camera.size == found.corners.size == (239, 319)
+    # Half the resolution, with the blur of half a pixel that the squares of the mean make it: still below the corners.
+    assert found.rms == pytest.approx(calibration.rms, rel=0.1)
+    assert comparison(found, paths, 2).shape[0] < 2 * 120 + 40
 
 
 def test_bad_photographs_are_named(small: tuple[Calibration, Tensor]) -> None:
