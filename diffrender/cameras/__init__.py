@@ -1,7 +1,21 @@
 """Cameras: where points of the world appear in an image, and which ray belongs to a pixel."""
 
 from diffrender.cameras.base import Camera, stack_cameras
-from diffrender.cameras.convert import from_opencv, from_opencv_fisheye, to_opencv
+from diffrender.cameras.convert import (
+    from_kornia,
+    from_opencv,
+    from_opencv_fisheye,
+    from_opencv_omnidir,
+    from_opengl,
+    from_pytorch3d,
+    from_pytorch3d_fov,
+    from_trimesh,
+    to_kornia,
+    to_opencv,
+    to_opengl,
+    to_pytorch3d,
+    to_trimesh,
+)
 from diffrender.cameras.fisheye import FisheyeCamera, FOVCamera, ThinPrismFisheyeCamera
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.linear_rays import LinearRays
@@ -52,9 +66,15 @@ __all__ = [
     "UnifiedCamera",
     "WeakPerspectiveCamera",
     "compose_poses",
+    "from_kornia",
     "from_opencv",
     "from_opencv_fisheye",
+    "from_opencv_omnidir",
+    "from_opengl",
     "from_opengl_pose",
+    "from_pytorch3d",
+    "from_pytorch3d_fov",
+    "from_trimesh",
     "invert_pose",
     "look_at",
     "matrix_to_quaternion",
@@ -67,6 +87,10 @@ __all__ = [
     "so3_exp",
     "so3_log",
     "stack_cameras",
+    "to_kornia",
     "to_opencv",
+    "to_opengl",
     "to_opengl_pose",
+    "to_pytorch3d",
+    "to_trimesh",
 ]

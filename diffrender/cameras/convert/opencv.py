@@ -1,4 +1,8 @@
-"""Cameras from and to OpenCV's matrices. OpenCV puts pixel centres on integers: cx, cy here are one half larger."""
+"""Cameras from and to OpenCV's matrices.
+
+- Axes: as here, x right, y down, z forward; `rvec`, `tvec` take world to camera.
+- Half pixel: OpenCV puts pixel centres on integers: cx, cy here are one half larger.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +13,7 @@ from torch import Tensor
 
 from diffrender.cameras.base import Camera
 from diffrender.cameras.fisheye import FisheyeCamera
+from diffrender.cameras.omnidirectional import UnifiedCamera
 from diffrender.cameras.opencv import OpenCVCamera
 from diffrender.cameras.pinhole import PinholeCamera
 from diffrender.cameras.rotations import so3_exp
@@ -68,23 +73,49 @@ def from_opencv_fisheye(
     return FisheyeCamera(fx, fy, cx, cy, k=_tensor(dist, dtype).reshape(-1), size=size, R=R, t=t)
 
 
+def from_opencv_omnidir(
+    K: ArrayLike,
+    xi: ArrayLike | float,
+    dist: ArrayLike,
+    *,
+    size: tuple[int, int],
+    R: ArrayLike | None = None,
+    rvec: ArrayLike | None = None,
+    t: ArrayLike | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> UnifiedCamera:
+    """The camera of `cv2.omnidir.calibrate`; arguments like `from_opencv`, with `xi` and 4 coefficients.
+
+    >>> K = np.array([[100.0, 0.0, 31.5], [0.0, 100.0, 23.5], [0.0, 0.0, 1.0]])
+    >>> from_opencv_omnidir(K, 0.9, np.zeros((1, 4)), size=(48, 64)).xi
+    tensor(0.9000)
+    """
+    fx, fy, cx, cy = _split_matrix(K, dtype)
+    R, t = _pose(R, rvec, t, dtype)
+    xi = (xi if isinstance(xi, Tensor) else torch.from_numpy(np.array(xi, dtype=np.float64))).to(dtype).reshape(())
+    return UnifiedCamera(fx, fy, cx, cy, xi, _tensor(dist, dtype).reshape(-1), size=size, R=R, t=t)
+
+
 def to_opencv(camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """K [3, 3], distortion [n], R [3, 3] and t [3] for OpenCV, in float64; 0.5 less in the principal point.
 
-    Of a pinhole (distortion: five zeros), an `OpenCVCamera`, or a `FisheyeCamera` (for the functions of `cv2.fisheye`).
+    Of a pinhole (distortion: five zeros), an `OpenCVCamera`, a `FisheyeCamera` (for the functions of `cv2.fisheye`), or
+    a `UnifiedCamera` (for those of `cv2.omnidir`; its `xi` is `camera.xi`).
 
     >>> K, dist, R, t = to_opencv(PinholeCamera(100.0, 100.0, 32.0, 24.0, size=(48, 64)))
     >>> K[:2, 2].tolist()
     [31.5, 23.5]
     """
-    if isinstance(camera, OpenCVCamera):
+    if isinstance(camera, (OpenCVCamera, UnifiedCamera)):
         dist = camera.dist
     elif isinstance(camera, FisheyeCamera):
-        dist = camera.k
+        dist = torch.cat((camera.k, camera.k.new_zeros(*camera.k.shape[:-1], 4 - camera.k.shape[-1])), dim=-1)
     elif isinstance(camera, PinholeCamera):
         dist = torch.zeros(5)
     else:
-        raise TypeError(f"camera must be a pinhole, OpenCV or fisheye camera; OpenCV has no {type(camera).__name__}")
+        raise TypeError(
+            f"camera must be a pinhole, OpenCV, fisheye or unified camera; OpenCV has no {type(camera).__name__}"
+        )
     if camera.batch_shape:
         raise ValueError(f"camera must be a single one; got a batch of {tuple(camera.batch_shape)}: index it")
     K = _array(camera.intrinsics)
