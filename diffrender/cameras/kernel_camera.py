@@ -69,9 +69,10 @@ class KernelCamera(Camera):
         return directions.new_zeros(3).expand_as(directions), directions, seen
 
     def _takes_kernel(self, points: Tensor) -> bool:
+        if points.device.type not in ("cpu", "cuda") or points.dtype not in (torch.float32, torch.float64):
+            return False
         alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
-        many = points[..., 0].numel() >= MANY and points.dtype in (torch.float32, torch.float64)
-        return many and alike and is_plain_autograd()
+        return alike and points[..., 0].numel() >= MANY and is_plain_autograd()
 
     def _values(self, dtype: torch.dtype, posed: bool = False) -> list[Tensor]:
         return [getattr(self, name).to(dtype) for name in self._value_names(posed)]

@@ -130,7 +130,7 @@ class ScaramuzzaCamera(KernelCamera):
         """
         with torch.no_grad():
             lens = self._handed_over(torch.Size())
-            corners = self.pixel_centers()[:: max(self.height - 1, 1), :: max(self.width - 1, 1)].reshape(-1, 2)
+            corners = lens.pixel_centers()[:: max(lens.height - 1, 1), :: max(lens.width - 1, 1)].reshape(-1, 2)
             radius = torch.linalg.vector_norm(corners - torch.stack((lens.cx, lens.cy), dim=-1), dim=-1)
             largest = torch.minimum(radius.amax(-1, keepdim=True), 0.99 * lens._largest_radius())
             nodes = 0.5 - 0.5 * torch.cos(torch.linspace(0, math.pi, 40 * degree, dtype=torch.float64))

@@ -387,6 +387,10 @@ def test_scaramuzza_camera_is_ocamcalib_with_its_axes_turned() -> None:
     # And the toolbox's other polynomial, fitted, brings its rays back.
     again = ocam_to_pixel(rays, camera.inverse_polynomial(14).numpy(), xc, yc)
     np.testing.assert_allclose(np.stack(again), np.stack((row, column)), rtol=0, atol=0.01)
+    # It is of the lens, whatever was cut out of its image.
+    cut = camera.crop(200, 300, 20, 30).resize((40, 60)).inverse_polynomial(14)
+    again = ocam_to_pixel(rays, cut.numpy(), xc, yc)
+    np.testing.assert_allclose(np.stack(again), np.stack((row, column)), rtol=0, atol=0.01)
 
 
 def test_scaramuzza_camera_ends_where_its_angle_stops_growing() -> None:
