@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..fit import FitSettings, fit
+from ..fit import FitSettings, fit, share
 from ..fit.run import CHECKPOINT
 from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     held_out = sum(images.held_out)
     print(f"{options.dataset}: {len(images) - held_out} views to fit, {held_out} held out", file=sys.stderr)
     try:
-        with _terminated_like_interrupted():
+        with _terminated_like_interrupted(), share.joined():
             result = fit(
                 images,
                 options.output,
@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(options)) from None
+    except share.ProcessLostError as error:
+        raise ValueError(f"{error}: {again(options)}") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and (options.output / CHECKPOINT).is_file():
             raise OSError(f"{error.strerror}; {held(options)}; with more room, to go on: {again(options)}") from None

@@ -58,8 +58,9 @@ Fit a coloured mesh to photographs of one object with known cameras. DATASET is 
   - *_par.txt: Middlebury multi-view, an object before black, or
   - transforms.json (or transforms_train.json and transforms_test.json): NeRF's format, images with alpha, or
   - images and sparse/0 (or the model itself): COLMAP's format, images with alpha, or masks/NAME.png.
-The folder OUT gets the mesh, metrics.json, a plot of the convergence, a sheet of target, fit and difference, a
-turntable, and checkpoints to resume from."""
+The folder OUT gets report.html (everything to look at), the mesh, metrics.json, a plot of the convergence, a sheet of
+target, fit and difference, a turntable, and checkpoints to resume from. Several processes share the views of a step:
+torchrun --nproc-per-node 2 -m diffrender fit ..."""
 
 _FIT_EPILOG = """\
 examples:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..io.image_set import ImageSet
 from ..mesh import Mesh
-from . import report
+from . import report, share
 from .checkpoint import load_checkpoint, save_checkpoint
 from .page import write_page
 from .settings import FitResult, FitSettings
@@ -51,7 +51,11 @@ def fit(
     photographs), `metrics.json`, `convergence.png`, `comparison.png` (rows of target, fit, difference and silhouettes),
     `turntable.gif` (and `turntable.mp4` where ffmpeg is there) and `checkpoint.pt`.
 
+    In a process group (`torchrun`, see `diffrender.fit.share`) all processes call it alike and share the views of each
+    step; the first one writes the files, and the others return a result without figures.
+
     Raises:
+        ProcessLostError: another process of the group has ended; the checkpoint is written before.
         FileExistsError: `out` holds files, and neither `resume` nor `overwrite` is given.
         FileNotFoundError: nothing to resume from.
         ValueError: the checkpoint is damaged or belongs to another fit, or the images hold nothing to fit.
@@ -63,20 +67,29 @@ def fit(
     if on_bad_image not in ("refuse", "skip"):
         raise ValueError(f"on_bad_image must be 'refuse' or 'skip'; got {on_bad_image!r}")
     images, notes = readable(images, skip=on_bad_image == "skip")
-    folder = _prepared(Path(out), resume=resume, overwrite=overwrite)
+    folder, first = Path(out), share.rank() == 0
+    if first:
+        _prepared(folder, resume=resume, overwrite=overwrite)
     views = images.train
     if len(views) == 0:
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")
     checkpoint = folder / CHECKPOINT
-    trainer = Trainer(views, settings, load_checkpoint(checkpoint, views, settings) if resume else None)
-    if not resume:  # from here on there is something to resume; and a folder that cannot be written to shows now
-        save_checkpoint(checkpoint, views, settings, trainer.state())
+    if first:
+        trainer = Trainer(views, settings, load_checkpoint(checkpoint, views, settings) if resume else None)
+        if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
+            save_checkpoint(checkpoint, views, settings, trainer.state())
+    state = share.of_the_first(trainer.state() if first else None)
+    if not first:
+        trainer = Trainer(views, settings, state)
+        while not trainer.done:
+            trainer.step()
+        return FitResult(trainer.mesh(), {}, ())
     notes += _optimize(trainer, folder, views, settings, progress)
     result = _conclude(trainer, folder, images, settings)
     return replace(result, notes=(*notes, *trainer.incidents, *result.notes))
 
 
-def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Path:
+def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"out must be a folder; {folder} is a file")
     if resume and overwrite:
@@ -91,7 +104,6 @@ def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Path:
     for file in left:
         file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSettings, progress: bool) -> list[str]:
@@ -117,8 +129,11 @@ def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSett
                     notes.append(f"no checkpoint at step {len(trainer.history)}: {error}")
                     if progress:
                         bar.write(f"note: {notes[-1]}", file=sys.stderr)
-    except (KeyboardInterrupt, FloatingPointError):
-        save_checkpoint(folder / CHECKPOINT, views, settings, state)
+    except (KeyboardInterrupt, FloatingPointError, share.ProcessLostError):
+        try:
+            save_checkpoint(folder / CHECKPOINT, views, settings, state)
+        except KeyboardInterrupt:  # a second one, as launchers send when a process has ended: once more
+            save_checkpoint(folder / CHECKPOINT, views, settings, state)
         report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).mesh())
         raise
     finally:

@@ -15,9 +15,10 @@ from ..losses import color_loss, silhouette_loss
 from ..mesh import Mesh
 from ..optim import AdamUniform, LargeSteps
 from ..regularizers import edge_length, laplacian_smoothness, normal_consistency
-from ..subdivide import subdivide
+from ..remesh import remesh
 from .model import Optics, take_pictures
 from .settings import FitSettings
+from .share import of_the_first, own, rank, total
 from .start import start_mesh
 from .views import View, Views, alike
 
@@ -36,6 +37,7 @@ COLOR_STEP = 0.02  # first step of Adam on linear colours
 OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
+REMESHING = 3  # iterations, between stages: the mesh was even before
 START_COLOR = 0.3  # linear; colours find their way in a few dozen steps
 OUTLIER, OUTLIER_RANK = 10.0, 0.99  # derivatives by a vertex end at 10 times the 99th percentile; usual are 2 to 4
 LEAST_CAUTION = 1 / 256  # of the step sizes: what is not cured by such small steps has other reasons
@@ -121,20 +123,12 @@ class Trainer:
 
     def _try_step(self) -> Record:
         while self._in_stage >= self.settings.stage_steps[self._stage]:
-            self._enter(self._stage + 1, subdivide(self.mesh()) if self.settings.fit_shape else self.mesh())
-        views = [self._views[i] for i in self._next_views()]
-        mesh = self._mesh()
-        if mesh.vertices.requires_grad:
-            mesh.vertices.register_hook(_without_outliers)
-        color, silhouette = _image_losses(mesh.replace(vertex_colors=self._colors), self._optics, views)
-        loss = COLOR * color + SILHOUETTE * silhouette + self._priors(mesh)
+            self._enter(self._stage + 1, self._refined(self._stage + 1) if self.settings.fit_shape else self.mesh())
+        losses = self._derivatives()
         share = self._in_stage / self.settings.stage_steps[self._stage]
         rate = self._caution * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2)
-        for optimizer in self._optimizers:
-            optimizer.zero_grad()
-        loss.backward()
         parameters = [x for optimizer in self._optimizers for group in optimizer.param_groups for x in group["params"]]
-        _check_finite("the loss", [loss])
+        _check_finite("the loss", [losses])
         _check_finite("a derivative of the loss", [x.grad for x in parameters if x.grad is not None])
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -144,8 +138,37 @@ class Trainer:
             self._colors.clamp_(min=0)
         _check_finite("a parameter", parameters)
         self._in_stage += 1
-        losses = (float(value.detach()) for value in (loss, color, silhouette))
-        return Record(len(self.history), self._stage, *losses)
+        return Record(len(self.history), self._stage, *losses.tolist())
+
+    def _derivatives(self) -> Tensor:
+        """Set the derivatives of all parameters; loss, colour loss and silhouette loss [3] of this step's views."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        chosen = self._next_views()
+        views = [self._views[i] for i in own(chosen)]
+        mesh = self._mesh()
+        vertices = mesh.vertices.detach().requires_grad_(mesh.vertices.requires_grad)
+        shown = mesh.replace(vertices=vertices, vertex_colors=self._colors)
+        color, silhouette = (x * (len(views) / len(chosen)) for x in _image_losses(shown, self._optics, views))
+        loss = COLOR * color + SILHOUETTE * silhouette
+        if rank() == 0:
+            loss = loss + self._priors(shown)
+        seen = [x for x in (vertices, self._colors, *self._optics.tensors().values()) if x.requires_grad]
+        found = torch.autograd.grad(loss, seen, allow_unused=True, materialize_grads=True) if loss.requires_grad else []
+        found = found or [torch.zeros_like(x) for x in seen]  # no view for this process, and no priors
+        losses, *found = total([torch.stack([loss.detach(), color.detach(), silhouette.detach()]), *found])
+        for x, derivative in zip(seen, found, strict=True):
+            x.grad = derivative
+        if vertices.grad is not None:
+            mesh.vertices.backward(_without_outliers(vertices.grad))
+        return losses
+
+    def _refined(self, stage: int) -> Mesh:
+        """The mesh with edges as long as the cells that the mesh of a stage resolves."""
+        size = float((self.start.bounds()[1] - self.start.bounds()[0]).max())
+        cells = self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage)
+        mesh = remesh(self.mesh(), size / cells, iterations=REMESHING)
+        return Mesh(**of_the_first({name: getattr(mesh, name) for name in ("vertices", "faces", "vertex_colors")}))
 
     def _take_back(self, state: dict[str, Any], reason: str) -> None:
         """Go on from `state` with steps half as long as now."""
