@@ -20,9 +20,9 @@ from ..checks import check_finite, check_tensor, shape_of
 from ..io.files import atomic_path
 from .board import Board
 
-# The window in which a corner is refined reaches this part of the way to its neighbour, within these pixels: it must
-# not see another corner, and a wide one sees the lens bend the lines.
-WINDOW_SHARE, WINDOW = 0.4, (2, 5)
+# The window in which a corner is refined reaches this part of the way to its neighbour (it must not see another
+# corner), at least 2 pixels, and at most 5 in an image of 640 (a wide one sees the lens bend the lines).
+WINDOW_SHARE, LEAST_WINDOW, WINDOW = 0.4, 2, 5 / 640
 REFINEMENTS, REFINED = 40, 1e-3  # steps, and the step in pixels that ends them
 
 
@@ -72,7 +72,7 @@ def find_corners(pixels: np.ndarray, board: Board) -> Tensor | None:
         return None
     grid = corners.reshape(board.rows, board.columns, 2)
     nearest = min(float(np.linalg.norm(np.diff(grid, axis=axis), axis=-1).min()) for axis in (0, 1))
-    half = int(np.clip(WINDOW_SHARE * nearest, *WINDOW))
+    half = max(int(min(WINDOW_SHARE * nearest, WINDOW * max(pixels.shape))), LEAST_WINDOW)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, REFINEMENTS, REFINED)
     refined = cv2.cornerSubPix(pixels, corners.astype(np.float32), (half, half), (-1, -1), stop)
     return _ordered(torch.from_numpy(refined.reshape(-1, 2).astype(np.float64)) + 0.5, board)
