@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cameras import Camera, FisheyeCamera, OpenCVCamera, PinholeCamera
+from ..cameras import FisheyeCamera, OpenCVCamera, PinholeCamera
 from ..io.files import atomic_path
 from ..io.images import load_image, save_image
 from ..io.transforms import save_transforms
-from ..sampling import sample
+from ..reproject import undistort
 from .judge import FIELDS, doubts
 from .photometric import comparison
 from .solve import Calibration
 
-WIDEST = 100.0  # degrees from left to right of the undistorted picture, where the lens sees more
 COMPARED = 3  # views in the picture that compares photographs with renderings
 ARROW = 0.05  # of the image's width: length of a residual of three standard deviations in the plot
 
@@ -204,27 +203,11 @@ def _plot_radial(axes: Any, calibration: Calibration, xy: Tensor, missed: Tensor
     axes.set_title("a wave here is what the model cannot bend")
 
 
-def flat_camera(lens: Camera) -> PinholeCamera:
-    """A pinhole of the lens's size that sees what it sees, or `WIDEST` degrees of it, from left to right."""
-    height, width = lens.size
-    border = torch.tensor([[0.5, height / 2], [width - 0.5, height / 2]], dtype=lens.dtype)
-    _, rays = lens.local_rays(border)
-    slopes = (rays[:, 0] / rays[:, 2]).abs()
-    usable = bool(torch.isfinite(slopes).all()) and bool((rays[:, 2] > 0).all())
-    widest = math.tan(math.radians(WIDEST / 2))
-    half = min(float(slopes.mean()) if usable else widest, widest)
-    f = width / 2 / half
-    return PinholeCamera(f, f, width / 2, height / 2, size=lens.size).to(dtype=lens.dtype)
-
-
 def write_preview(path: Path, calibration: Calibration, photograph: Path) -> None:
-    """The photograph, and beside it what a pinhole camera would have seen."""
+    """The photograph, and beside it what a pinhole camera would have seen: all of it, or 75 degrees from the axis."""
     image = load_image(photograph)[..., :3]
-    flat = flat_camera(calibration.lens)
-    _, rays = flat.local_rays(flat.pixel_centers())
-    xy, _ = calibration.lens.local_project(rays)
-    xy = torch.where(calibration.lens.valid(rays)[..., None], xy, -1e3)  # outside of the image: black
-    save_image(path, torch.cat((image, sample(image, xy.to(image.dtype))), dim=1).clamp(0, 1))
+    straight, _, _ = undistort(image, calibration.lens.to(dtype=image.dtype), alpha=1.0)
+    save_image(path, torch.cat((image, straight), dim=1).clamp(0, 1))
 
 
 def write_comparison(path: Path, calibration: Calibration, photographs: Sequence[Path]) -> None:

@@ -91,7 +91,6 @@ def test_photographs_get_a_straight_picture(
     assert float(difference[board].std()) < 0.1
     picture = dr.load_image(out / "undistorted.png")
     assert picture.shape == (480, 1280, 3)
-    # The pinhole sees as much from left to right as the lens; a barrel's picture then is inside out: corners are kept.
     assert float((picture[:, :640] - picture[:, 640:]).abs().mean()) > 0.02
     assert float(picture[200:280, 900:1000].std()) > 0.05
 
