@@ -28,7 +28,7 @@ LAYERS = (
     ("turning",),
     ("boundary", "grazing"),
     ("render",),
-    ("losses", "regularizers", "optim", "least_squares", "hull"),
+    ("losses", "regularizers", "optim", "least_squares", "hull", "distances"),
     ("fit", "calibrate", "testing"),
     ("cli",),
     ("__init__", "__main__"),
