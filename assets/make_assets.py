@@ -1,10 +1,11 @@
-"""Makes everything in this folder: three meshes and an image set, all procedural, the same bits on every run.
+"""Makes everything in this folder: four meshes and an image set, all procedural, the same bits on every run.
 
     python assets/make_assets.py
 
 - `giraffe.glb`: a calf on thin legs, the isosurface of blended capsules, with a baked texture and its seams;
 - `teapot.obj` (and .mtl, .png): surfaces of revolution and swept tubes with four materials, two of them textured;
 - `knot.ply`: a fluted torus knot with vertex colours;
+- `quadruped.ply`: a plain animal on four legs, without colours, a template to deform;
 - `giraffe/`: 20 + 4 views of the giraffe under two lights, with poses (`transforms.json`, `transforms_test.json`);
 - `../docs/images/giraffe_views.png`: all of these on one sheet.
 """
@@ -49,6 +50,7 @@ def main() -> None:
         ("giraffe.glb", lambda: dr.save_mesh(FOLDER / "giraffe.glb", giraffe())),
         ("teapot.obj", lambda: dr.save_mesh(FOLDER / "teapot.obj", teapot())),
         ("knot.ply", lambda: dr.save_mesh(FOLDER / "knot.ply", knot())),
+        ("quadruped.ply", lambda: dr.save_mesh(FOLDER / "quadruped.ply", quadruped())),
         ("giraffe/", lambda: save_views(FOLDER / "giraffe", dr.load_mesh(FOLDER / "giraffe.glb"))),
         ("docs/images/giraffe_views.png", lambda: save_sheet(FOLDER.parent / "docs/images/giraffe_views.png")),
     ]
@@ -494,6 +496,29 @@ def knot(around: int = 420, across: int = 30) -> dr.Mesh:
     quads = torch.stack([cell, up, both, right], dim=-1).reshape(-1, 4)
     faces = torch.cat([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     return dr.Mesh(points.reshape(-1, 3).float(), faces, vertex_colors=colors.reshape(-1, 3).float())
+
+
+# --- the template ---------------------------------------------------------------------------------------------------
+
+
+def quadruped() -> dr.Mesh:
+    """A plain animal on four legs that looks along +x: no ears, no horns, no colours; about 4000 faces."""
+    step = 0.05
+    axes = [torch.arange(a, b, step, dtype=torch.float64) for a, b in ((-1.1, 1.2), (-0.9, 0.8), (-0.5, 0.5))]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    points = grid.reshape(-1, 3)
+    p = mirrored(points)
+    total = cone(points, (-0.45, 0.05, 0), (0.40, 0.05, 0), (0.24, 0.25))
+    for part in (
+        cone(p, (0.36, 0.0, 0.15), (0.36, -0.70, 0.17), (0.12, 0.085)),
+        cone(p, (-0.44, 0.0, 0.15), (-0.44, -0.70, 0.17), (0.12, 0.085)),
+        cone(points, (0.45, 0.12, 0), (0.68, 0.42, 0), (0.19, 0.14)),
+        cone(points, (0.68, 0.44, 0), (0.95, 0.38, 0), (0.17, 0.11)),
+        cone(points, (-0.64, 0.14, 0), (-0.88, -0.20, 0), (0.07, 0.07)),
+    ):
+        total = blend(total, part, 0.08)
+    mesh = smooth(surface_nets(-total.reshape(grid.shape[:3]), origin=points[0], step=step), iterations=5)
+    return dr.Mesh(0.8 * mesh.vertices.float(), mesh.faces)
 
 
 # --- the image set -------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""The pose of an object from one picture, from a start that is 50 degrees off.
+"""The pose of an object from one picture, from a start that is 60 degrees off.
 
     python examples/fit_pose.py
 
-Gradients of an image reach as far as its pixels are large. So the first image has 24 x 24 of them, where the spout of
-the start overlaps the one of the picture, and every further level sharpens the answer. `camera.resize` keeps the
-half pixels right on the way.
+Gradients of an image reach as far as its pixels are large, and as far as parts overlap: a spout cannot be pulled to
+where it should be from the other side of the pot. So there are several starts, and several scales. First 24 x 24
+pixels, where nine guesses around the start are followed together; the three that fit best go on to 60 x 60, and the
+best of those to 120 x 120. `camera.resize` keeps the half pixels right on the way.
 """
 
 import argparse
@@ -22,8 +23,11 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
 parser.add_argument("--steps", type=int, default=60, help="optimizer steps for each of the three levels")
+parser.add_argument("--degrees", type=float, default=60.0, help="how far the start is turned away from the truth")
+parser.add_argument("--seed", type=int, default=0, help="about which axis, and where it is moved to")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
+torch.manual_seed(args.seed)
 
 # The object, the camera, and the picture of the object in a pose that the fit does not know.
 teapot = dr.load_mesh(ASSETS / "teapot.obj")
@@ -34,49 +38,58 @@ background = (0.85, 0.88, 0.93)
 true_rotation, true_shift = dr.so3_exp(torch.tensor([0.25, -0.6, 0.2])), torch.tensor([0.10, -0.05, 0.15])
 
 
-def picture(rotation: Tensor, shift: Tensor, size: int, samples: int) -> Tensor:
-    """[size, size, 4] the teapot turned and moved, with its coverage."""
-    moved = teapot.replace(vertices=teapot.vertices @ rotation.mT + shift)
-    return dr.render(moved, camera.resize((size, size)), lights=lights, background=background, samples=samples)
+def pictures(rotations: Tensor, shifts: Tensor, size: int, samples: int) -> Tensor:
+    """[N, size, size, 3] the teapot turned and moved in N ways."""
+    moved = [teapot.replace(vertices=teapot.vertices @ R.mT + t) for R, t in zip(rotations, shifts, strict=True)]
+    return dr.render(
+        moved, camera.resize((size, size)), lights=lights, background=background, samples=samples, intersecting=False
+    )[..., :3]
 
 
 with torch.no_grad():
-    photograph = picture(true_rotation, true_shift, 240, 3)
+    photograph = pictures(true_rotation[None], true_shift[None], 240, 3)[0]
 
-# The start: turned by 50 degrees about a skew axis, and moved. The unknowns are a rotation vector before that start and
-# a shift, six numbers.
-axis = torch.nn.functional.normalize(torch.tensor([0.3, 0.9, -0.3]), dim=0)
-first_rotation = dr.so3_exp(math.radians(50.0) * axis) @ true_rotation
-first_shift = true_shift + torch.tensor([-0.25, 0.15, 0.20])
-turn = torch.zeros(3, requires_grad=True)
-shift = first_shift.clone().requires_grad_()
-
-
-def angle_error() -> float:
-    """Degrees between the rotation found and the true one."""
-    rotation = dr.so3_exp(turn.detach().double()) @ (first_rotation @ true_rotation.mT).double()
-    sine = (rotation - rotation.mT)[[2, 0, 1], [1, 2, 0]].norm() / 2
-    return math.degrees(math.atan2(sine, (rotation.trace() - 1) / 2))  # of the sine too: a cosine hides small angles
+# The start: turned about a random axis, and moved by 0.3. The guesses: the start itself, and turned by 50 degrees about
+# eight axes, the corners of a cube. The unknowns are a rotation vector before each guess, and a shift.
+axis, direction = torch.nn.functional.normalize(torch.randn(2, 3), dim=-1)
+start = dr.so3_exp(math.radians(args.degrees) * axis) @ true_rotation
+corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) / math.sqrt(3)
+guesses = dr.so3_exp(math.radians(50.0) * torch.cat([torch.zeros(1, 3), corners])) @ start  # [9, 3, 3]
+shifts = (true_shift + 0.3 * direction).repeat(len(guesses), 1)
 
 
-start_error = angle_error()
-panels = [photograph, picture(first_rotation, first_shift, 240, 3)]
-for size, length in ((24, 0.06), (60, 0.02), (120, 0.005)):
+def degrees_off(rotation: Tensor) -> float:
+    """Degrees between a rotation and the true one."""
+    between = rotation.double() @ true_rotation.double().mT
+    sine = (between - between.mT)[[2, 0, 1], [1, 2, 0]].norm() / 2
+    return math.degrees(math.atan2(sine, (between.trace() - 1) / 2))  # of the sine too: a cosine hides small angles
+
+
+panels = [photograph, pictures(start[None], shifts[:1], 240, 3)[0]]
+for size, kept, length in ((24, 3, 0.06), (60, 1, 0.02), (120, 1, 0.005)):
     target = dr.to_nhwc(torch.nn.functional.adaptive_avg_pool2d(dr.to_nchw(photograph), size))
-    optimizer = torch.optim.Adam([turn, shift], lr=length)
+    turns = torch.zeros(len(guesses), 3, requires_grad=True)
+    shifts.requires_grad_()
+    optimizer = torch.optim.Adam([turns, shifts], lr=length)
     slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=args.steps)
-    for _ in (bar := tqdm(range(args.steps), desc=f"{size:3d} x {size:3d} pixels")):
-        image = picture(dr.so3_exp(turn) @ first_rotation, shift, size, 240 // size if size < 60 else 2)
-        loss = (image - target).square().mean()
+    for _ in (bar := tqdm(range(args.steps), desc=f"{len(guesses)} of {size} x {size} pixels")):
+        images = pictures(dr.so3_exp(turns) @ guesses, shifts, size, 2)
+        losses = (images - target).square().mean((1, 2, 3))
         optimizer.zero_grad()
-        loss.backward()
+        losses.sum().backward()
         optimizer.step()
         slower.step()
-        bar.set_postfix(loss=f"{loss.item():.6f}", degrees=f"{angle_error():.3f}")
+        bar.set_postfix(loss=f"{losses.min().item():.6f}")
+    best = losses.detach().topk(kept, largest=False).indices
+    guesses, shifts = (dr.so3_exp(turns) @ guesses)[best].detach(), shifts[best].detach()
+    print(f"after {size} x {size} pixels the best are off by", *(f"{degrees_off(R):.2f}" for R in guesses), "degrees")
     with torch.no_grad():
-        panels.append(picture(dr.so3_exp(turn) @ first_rotation, shift, 240, 3))
+        panels.append(pictures(guesses[:1], shifts[:1], 240, 3)[0])
+panels.append(1 - 4 * (panels[-1] - photograph).abs())
 
-dr.save_image(args.out / "fit_pose.png", torch.cat([panel[..., :3].detach() for panel in panels], dim=1))
-print(f"wrote {args.out / 'fit_pose.png'}: photograph, start, after each of the three levels")
-print(f"shift off by {float((shift.detach() - true_shift).norm()):.5f}")
-print(f"rotation off by {start_error:.2f} degrees at the start, {angle_error():.3f} degrees at the end")
+dr.save_image(args.out / "fit_pose.png", torch.cat(panels, dim=1))
+print(f"wrote {args.out / 'fit_pose.png'}: photograph, start, best after each level, 4 x the difference (white: none)")
+print(f"shift off by {float((shifts[0] - true_shift).norm()):.5f}")
+print(
+    f"rotation off by {degrees_off(start):.2f} degrees at the start, {degrees_off(guesses[0]):.3f} degrees at the end"
+)

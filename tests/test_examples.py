@@ -48,25 +48,65 @@ def test_example_render_mesh_covers_what_the_formulas_say(tmp_path: Path) -> Non
 
 
 def test_example_fit_silhouette_overlaps_more(tmp_path: Path) -> None:
-    out = run("fit_silhouette", tmp_path, steps=10)
+    out = run("fit_silhouette", tmp_path, steps=8)
     start, end = figures(r"IoU .*: (\S+) at the start, (\S+) at the end", out)
     assert start < 0.4
-    assert end > start + 0.15
+    assert end > start + 0.1
+    start, end = figures(r"true surface: (\S+) at the start, (\S+) at the end", out)
+    assert end < start
+
+
+def test_example_fit_shading_sees_into_craters(tmp_path: Path) -> None:
+    out = run("fit_shading", tmp_path, steps=15)
+    sun, sky = (figures(rf"{name}: (\S+) radii", out)[0] for name in ("sun", "sky"))
+    (silhouettes,) = figures(r"silhouettes: (\S+) radii", out)
+    assert max(sun, sky) < 0.8 * silhouettes
 
 
 def test_example_fit_pose_turns_towards_the_truth(tmp_path: Path) -> None:
-    out = run("fit_pose", tmp_path, steps=20)
+    out = run("fit_pose", tmp_path, steps=12)
     start, end = figures(r"rotation off by (\S+) degrees at the start, (\S+) degrees at the end", out)
-    assert start == 50.0
-    assert end < 30.0
+    assert start == 60.0
+    assert end < 20.0
+
+
+def test_example_fit_camera_comes_nearer(tmp_path: Path) -> None:
+    out = run("fit_camera", tmp_path, steps=12)
+    (start,) = figures(r"cameras off by (\S+) degrees .* at the start", out)
+    (end,) = figures(r"cameras off by (\S+) degrees .* at the end", out)
+    assert start == 5.0
+    assert end < 3.0
 
 
 def test_example_fit_texture_raises_psnr(tmp_path: Path) -> None:
-    out = run("fit_texture", tmp_path, steps=10)
-    start, end = figures(r"PSNR .* with the texture: (\S+) dB at the start, (\S+) dB at the end", out)
+    out = run("fit_texture", tmp_path, steps=8)
+    start, end = figures(r"PSNR of held-out pictures: (\S+) dB at the start, (\S+) dB at the end", out)
     assert end > start + 4
-    (coloured,) = figures(r"with vertex colours: (\S+) dB", out)
-    assert coloured > start + 4
+
+
+def test_example_fit_vertex_colors_raises_psnr(tmp_path: Path) -> None:
+    out = run("fit_vertex_colors", tmp_path, steps=15)
+    start, end = figures(r"PSNR of new views: (\S+) dB at the start, (\S+) dB at the end", out)
+    assert end > start + 5
+
+
+def test_example_fit_light_parts_paint_from_light(tmp_path: Path) -> None:
+    out = run("fit_light", tmp_path, steps=30)
+    start, end = figures(r"PSNR of the albedo in new poses: (\S+) dB at the start, (\S+) dB at the end", out)
+    assert end > start + 4
+
+
+def test_example_fit_template_keeps_its_parts(tmp_path: Path) -> None:
+    out = run("fit_template", tmp_path, steps=10)
+    start, end = figures(r"feet, nose and tail: (\S+) from .* at the start, (\S+) at the end", out)
+    assert end < 0.8 * start
+
+
+def test_example_fit_lens_is_better_through_the_lens(tmp_path: Path) -> None:
+    out = run("fit_lens", tmp_path, steps=12)
+    (lens,) = figures(r"through the lens: (\S+) from the true surface", out)
+    (pinhole,) = figures(r"through the pinhole: (\S+) from the true surface", out)
+    assert lens < pinhole
 
 
 def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Path) -> None:
