@@ -71,8 +71,8 @@ def look(mesh: dr.Mesh, lights: list, views: dr.Camera) -> Tensor:
 
 def normal_error(mesh: dr.Mesh) -> float:
     """Mean angle in degrees between the normal of the truth and that of the nearest point of `mesh`."""
-    points, face = sample_surface(moon, 5000)
-    on_mesh, its_face = sample_surface(mesh, 50_000)
+    points, face = sample_surface(moon, 2000)
+    on_mesh, its_face = sample_surface(mesh, 20_000)
     nearest = torch.cat([torch.cdist(some, on_mesh).argmin(-1) for some in points.split(500)])
     cosine = (moon.face_normals()[face] * mesh.face_normals()[its_face[nearest]]).sum(-1)
     return math.degrees(float(cosine.clamp(-1, 1).acos().mean()))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from diffrender.io.images import load_image
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def run(name: str, folder: Path, *, steps: int) -> str:
+def run(name: str, folder: Path, *options: str, steps: int) -> str:
     """What `examples/name.py` prints; its picture must exist and show something."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(folder), "--steps", str(steps)]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(folder), "--steps", str(steps), *options]
     # one thread: tensors are small here, and threads that wait for each other on a busy machine cost minutes
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -57,25 +58,17 @@ def test_example_fit_silhouette_overlaps_more(tmp_path: Path) -> None:
 
 
 def test_example_fit_shading_sees_into_craters(tmp_path: Path) -> None:
-    out = run("fit_shading", tmp_path, steps=15)
-    sun, sky = (figures(rf"{name}: (\S+) radii", out)[0] for name in ("sun", "sky"))
-    (silhouettes,) = figures(r"silhouettes: (\S+) radii", out)
-    assert max(sun, sky) < 0.8 * silhouettes
+    out = run("fit_shading", tmp_path, steps=20)
+    (silhouettes,) = figures(r"silhouettes: .* off by (\S+) degrees", out)
+    for name in ("sun", "sky"):
+        assert figures(rf"{name}: .* off by (\S+) degrees", out)[0] < silhouettes - 0.5
 
 
 def test_example_fit_pose_turns_towards_the_truth(tmp_path: Path) -> None:
-    out = run("fit_pose", tmp_path, steps=12)
+    out = run("fit_pose", tmp_path, "--degrees", "30", steps=12)
     start, end = figures(r"rotation off by (\S+) degrees at the start, (\S+) degrees at the end", out)
-    assert start == 60.0
-    assert end < 20.0
-
-
-def test_example_fit_camera_comes_nearer(tmp_path: Path) -> None:
-    out = run("fit_camera", tmp_path, steps=12)
-    (start,) = figures(r"cameras off by (\S+) degrees .* at the start", out)
-    (end,) = figures(r"cameras off by (\S+) degrees .* at the end", out)
-    assert start == 5.0
-    assert end < 3.0
+    assert start == 30.0
+    assert end < 15.0
 
 
 def test_example_fit_texture_raises_psnr(tmp_path: Path) -> None:
@@ -97,9 +90,9 @@ def test_example_fit_light_parts_paint_from_light(tmp_path: Path) -> None:
 
 
 def test_example_fit_template_keeps_its_parts(tmp_path: Path) -> None:
-    out = run("fit_template", tmp_path, steps=10)
+    out = run("fit_template", tmp_path, steps=5)
     start, end = figures(r"feet, nose and tail: (\S+) from .* at the start, (\S+) at the end", out)
-    assert end < 0.8 * start
+    assert end < 0.85 * start
 
 
 def test_example_fit_lens_is_better_through_the_lens(tmp_path: Path) -> None:
@@ -121,18 +114,33 @@ def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "pattern", "least"),
     [
-        ("fit_silhouette", r"IoU .* (\S+) at the end", 0.94),
-        ("fit_texture", r"the texture: .* (\S+) dB at the end", 31.0),
+        ("fit_silhouette", r"IoU .* (\S+) at the end", 0.975),
+        ("fit_silhouette", r"true surface: .* (\S+) at the end", -0.006),
+        ("fit_shading", r"sun: (\S+) radii", -0.009),
+        ("fit_shading", r"sky: (\S+) radii", -0.012),
+        ("fit_texture", r"PSNR of held-out pictures: .* (\S+) dB at the end", 35.0),
+        ("fit_vertex_colors", r"PSNR of new views: .* (\S+) dB at the end", 43.0),
+        ("fit_light", r"PSNR of the albedo in new poses: .* (\S+) dB at the end", 25.0),
+        ("fit_template", r"from the template: (\S+) from the true surface", -0.008),
+        ("fit_template", r"feet, nose and tail: .* (\S+) at the end", -0.1),
         ("fit_pose", r"rotation off by .* (\S+) degrees at the end", -0.2),
+        ("fit_lens", r"through the lens: (\S+) from the true surface", -0.015),
         ("custom_camera", r"true place: .* (\S+) at the end", -0.02),
     ],
 )
-def test_example_recovers_the_truth_with_its_own_steps(tmp_path: Path, name: str, pattern: str, least: float) -> None:
+def test_example_recovers_the_truth_with_its_own_steps(
+    tmp_path_factory: pytest.TempPathFactory, name: str, pattern: str, least: float
+) -> None:
     """`least` is negative where small is good."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-    (end,) = figures(pattern, done.stdout)
+    (end,) = figures(pattern, whole_run(name, tmp_path_factory.getbasetemp()))
     assert end >= least if least > 0 else end <= -least
+
+
+@cache
+def whole_run(name: str, folder: Path) -> str:
+    """What the example prints with its own steps; run once for all that is asked of it."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=True).stdout
 
 
 def test_assets_are_read_by_their_own_loaders() -> None:
@@ -148,3 +156,4 @@ def test_assets_are_read_by_their_own_loaders() -> None:
     assert (coverage - mask).abs().max() < 1 / 255 + 1e-3  # 8 bits, and poses of nine digits
     assert len(dr.load_mesh(assets / "teapot.obj").materials) == 4
     assert dr.load_mesh(assets / "knot.ply").vertex_colors is not None
+    assert bool((dr.load_mesh(assets / "quadruped.ply").topology.edge_count == 2).all())
