@@ -77,9 +77,7 @@ def chamfer_distance(mesh: Mesh, other: Mesh, *, samples: int = 30_000) -> float
     0.1
     """
     ways = ((mesh, other), (other, mesh))
-    return sum(
-        float(surface_distance(sample_surface(a, samples)[0], b, samples=samples).mean()) / 2 for a, b in ways
-    )
+    return sum(float(surface_distance(sample_surface(a, samples)[0], b, samples=samples).mean()) / 2 for a, b in ways)
 
 
 def _triangle_distance(points: Tensor, corners: Tensor) -> Tensor:
