@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffrender.calibrate import Board, Calibration, Corners, calibrate, detect, find_corners
+from diffrender.calibrate import Board, Calibration, Corners, calibrate, detect, find_corners, load_corners
 from diffrender.calibrate.photometric import DrawnBoard, choose_pixels, grey, refine_on
 from diffrender.calibrate.solve import POSE, camera_with
 from diffrender.cameras import so3_log
@@ -54,13 +54,9 @@ def against_opencv(photographs: Path) -> tuple[Corners, Board, Tensor]:
 
 
 def omnidirectional(file: Path) -> None:
-    storage = cv2.FileStorage(str(file), cv2.FILE_STORAGE_READ)
-    node = storage.getNode("imagePoints")
-    xy = torch.from_numpy(np.stack([node.at(i).mat().reshape(-1, 2) for i in range(node.size())])) + 0.5
-    names = tuple(str(i) for i in range(len(xy)))
-    corners = Corners(names, (960, 1280), xy, torch.ones(xy.shape[:2], dtype=torch.bool))
+    corners, board = load_corners(file)
     for model in MODELS:
-        found, seconds = timed(lambda model=model: calibrate(corners, Board(6, 9, 0.2), model=model))  # type: ignore[misc]
+        found, seconds = timed(lambda model=model: calibrate(corners, board, model=model))  # type: ignore[misc]
         print(
             f"omni, {model}: RMS of 15 views {found.rms:.3f} px ({found.believed_rms:.3f} without "
             f"{int(found.outliers.sum())} outliers), worst view {float(found.view_rms.max()):.3f}, {seconds:.2f} s"

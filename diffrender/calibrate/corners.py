@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from ..checks import check_finite, check_tensor, shape_of
-from ..io.files import atomic_path
+from ..io.files import atomic_path, naming
+from ..io.opencv_storage import load_opencv_storage
 from .board import Board
 
 # The window in which a corner is refined reaches this part of the way to its neighbour (it must not see another
 # corner), at least 2 pixels, and at most 5 in an image of 640 (a wide one sees the lens bend the lines).
 WINDOW_SHARE, LEAST_WINDOW, WINDOW = 0.4, 2, 5 / 640
+STORAGE_SUFFIXES = (".xml", ".yml", ".yaml")
 REFINEMENTS, REFINED = 40, 1e-3  # steps, and the step in pixels that ends them
 
 
@@ -139,12 +141,18 @@ def save_corners(path: str | os.PathLike[str], corners: Corners, board: Board) -
 
 
 def load_corners(path: str | os.PathLike[str]) -> tuple[Corners, Board]:
-    """Read a corner file.
+    """Read a corner file: our JSON, or OpenCV's FileStorage (.xml, .yml, .yaml).
+
+    The latter, as OpenCV's samples write it, holds `objectPoints`, `imagePoints` (lists with a matrix for each view)
+    and `imageSize` (width, height); its pixels get 0.5 added.
 
     Raises:
-        ValueError: it is no JSON, lacks an entry, or a view has not the board's number of corners.
+        ValueError: it cannot be parsed, lacks an entry, or a view has not the board's number of corners.
     """
     path = Path(path)
+    if path.suffix.lower() in STORAGE_SUFFIXES:
+        with naming(str(path)):
+            return _from_storage(load_opencv_storage(path))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -164,6 +172,31 @@ def load_corners(path: str | os.PathLike[str]) -> tuple[Corners, Board]:
         raise ValueError(f"{path} holds no views")
     xy, observed = (torch.stack(part) for part in zip(*parts, strict=True))
     return Corners(tuple(views), size, xy, observed), board
+
+
+def _from_storage(entries: dict[str, Any]) -> tuple[Corners, Board]:
+    missing = [name for name in ("objectPoints", "imagePoints", "imageSize") if name not in entries]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}: corners are lists objectPoints and imagePoints, and imageSize")
+    points, pixels = (
+        [np.asarray(part, dtype=np.float64) for part in entries[n]] for n in ("objectPoints", "imagePoints")
+    )
+    first = points[0].reshape(-1, 3) if points else np.zeros((0, 3))
+    if len(points) != len(pixels) or any(
+        part.size != first.size or (part.ravel() != first.ravel()).any() for part in points
+    ):
+        raise ValueError("objectPoints and imagePoints must be as many views, all of one board with all its corners")
+    if any(part.size != 2 * len(first) for part in pixels):
+        raise ValueError(f"imagePoints must hold the board's {len(first)} corners in every view")
+    columns = int((first[:, 1] == first[:1, 1]).sum())
+    square = float(first[1, 0] - first[0, 0]) if columns > 1 else 0.0
+    board = Board(columns, len(first) // max(columns, 1), square)
+    if len(first) != board.num_corners or np.abs(first - first[0] - board.points.numpy()).max() > 1e-6 * square:
+        raise ValueError("objectPoints must be the corners of a board row by row: x to the right, y down, z = 0")
+    xy = torch.from_numpy(np.stack(pixels).reshape(len(pixels), -1, 2)) + 0.5
+    names = tuple(f"view{i:02d}" for i in range(len(xy)))
+    width, height = (int(n) for n in entries["imageSize"])
+    return Corners(names, (height, width), xy, torch.ones(xy.shape[:2], dtype=torch.bool)), board
 
 
 def _view(name: str, points: list[list[float] | None], board: Board) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cameras import FisheyeCamera, OpenCVCamera, PinholeCamera
+from ..cameras import FisheyeCamera, OpenCVCamera, PinholeCamera, UnifiedCamera
+from ..io.calibration import save_calibration
 from ..io.files import atomic_path
 from ..io.images import load_image, save_image
 from ..io.transforms import save_transforms
@@ -124,6 +125,14 @@ def camera_entries(calibration: Calibration) -> dict[str, Any]:
     model = "opencv" if calibration.model == "rational" else calibration.model
     values = {name: value.tolist() for name, value in calibration.parameters.items()}
     return {"model": model, "width": width, "height": height, **values}
+
+
+def write_storage(path: Path, calibration: Calibration) -> bool:
+    """The lens and all poses in OpenCV's format; False, and nothing written, where that has no such lens."""
+    known = isinstance(calibration.lens, PinholeCamera | OpenCVCamera | FisheyeCamera | UnifiedCamera)
+    if known:
+        save_calibration(path, calibration.camera)
+    return known
 
 
 def write_transforms(path: Path, calibration: Calibration) -> bool:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from . import report
 from .board import Board
-from .corners import Corners, detect, load_corners, save_corners
+from .corners import STORAGE_SUFFIXES, Corners, detect, load_corners, save_corners
 from .judge import doubts
 from .photometric import refine
 from .solve import Calibration, calibrate
@@ -48,7 +48,7 @@ def calibrate_to_folder(
     """Calibrate one camera and write the results into `out`.
 
     Args:
-        paths: photographs, folders of photographs, or one corner file (`.json`, see `save_corners`).
+        paths: photographs, folders of photographs, or one corner file (see `load_corners`).
         board: what they show; None to take it from the corner file.
         out: folder, made where it does not exist.
         model: one of `LENSES`.
@@ -56,9 +56,9 @@ def calibrate_to_folder(
         overwrite: replace files of the same names in a folder that holds files.
         progress: whether a progress bar shows on standard error.
 
-    Writes `camera.json` (for `diffrender render --camera`), `transforms.json` (where the model is known there),
-    `metrics.json`, `corners.json` (to calibrate again without the photographs), `residuals.png` (of the corners),
-    `pixels.png` (photographs, renderings, differences) and `undistorted.png`.
+    Writes `camera.json` (for `diffrender render --camera`), `camera.yml` (OpenCV's) and `transforms.json` (NeRF's)
+    where they know the model, `metrics.json`, `corners.json` (to calibrate again without the photographs),
+    `residuals.png` (of the corners), `pixels.png` (photographs, renderings, differences) and `undistorted.png`.
 
     Raises:
         ValueError, OSError: no photographs, no board in them, too few views, sizes that disagree, files in `out`.
@@ -78,6 +78,8 @@ def calibrate_to_folder(
         return written
 
     write("camera.json", report.write_json, report.camera_entries(calibration))
+    if not write("camera.yml", report.write_storage, calibration):
+        notes.append(f"no camera.yml: OpenCV has no lens like {model}")
     if not write("transforms.json", report.write_transforms, calibration):
         notes.append(f"no transforms.json: it knows no lens like {model}")
     write("metrics.json", report.write_json, _metrics(by_corners, by_pixels))
@@ -126,7 +128,7 @@ def _prepared(folder: Path, overwrite: bool) -> Path:
 
 def _corners(paths: list[Path], board: Board | None, progress: bool) -> tuple[Corners, Board, list[Path], list[str]]:
     """The corners, the board, the photographs that show it in the same order, and notes on those that do not."""
-    if len(paths) == 1 and paths[0].suffix.lower() == ".json":
+    if len(paths) == 1 and paths[0].suffix.lower() in (".json", *STORAGE_SUFFIXES):
         corners, found = load_corners(paths[0])
         if board is not None and (board.columns, board.rows) != (found.columns, found.rows):
             raise ValueError(

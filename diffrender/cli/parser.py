@@ -71,11 +71,12 @@ examples:
 
 _CALIBRATE_DESCRIPTION = """\
 Calibrate a camera: intrinsics, distortion, their uncertainties, and the pose of the board in every view, from
-photographs of a flat chessboard (which need OpenCV: pip install 'diffrender[calibrate]') or from a corner file.
+photographs of a flat chessboard (which need OpenCV: pip install 'diffrender[calibrate]') or from a corner file (what
+this command writes, or objectPoints, imagePoints and imageSize in OpenCV's XML or YAML).
 The board is told by its inner corners, where four squares meet: one less than squares along a side. Ten or more views,
 slanted and turned differently, with corners up to the borders of the image, make a good calibration.
 The corners give a first answer, which then is refined on the pixels, by rendering the board.
-The folder OUT gets camera.json (for `diffrender render --camera`), transforms.json where it knows the model,
+The folder OUT gets camera.json (for `diffrender render --camera`), camera.yml (OpenCV's), transforms.json (NeRF's),
 metrics.json, corners.json (to calibrate again without photographs), residuals.png, pixels.png and undistorted.png."""
 
 _CALIBRATE_EPILOG = """\

@@ -12,6 +12,7 @@ from diffrender.calibrate import LENSES, calibrate, save_corners
 from diffrender.calibrate.report import camera_entries, write_json
 from diffrender.cli import main, parser
 from diffrender.cli.cameras import load_camera
+from diffrender.io.calibration import load_calibration
 from diffrender.io.transforms import load_transforms
 
 pytest.importorskip("cv2")
@@ -34,11 +35,11 @@ def test_corner_file_becomes_cameras_figures_and_plots(
     out = tmp_path / "out"
     assert main(["calibrate", str(corner_file), "-o", str(out)]) == 0
     said = capsys.readouterr()
-    written = {"camera.json", "transforms.json", "metrics.json", "corners.json", "residuals.png"}
+    written = {"camera.json", "camera.yml", "transforms.json", "metrics.json", "corners.json", "residuals.png"}
     assert {path.name for path in out.iterdir()} == written
     assert [line for line in said.out.splitlines() if line.startswith("wrote")] == [
         f"wrote {out / name}"
-        for name in ("camera.json", "transforms.json", "metrics.json", "corners.json", "residuals.png")
+        for name in ("camera.json", "camera.yml", "transforms.json", "metrics.json", "corners.json", "residuals.png")
     ]
     assert "opencv, 640x480: 10 views, 480 corners, RMS 0.1" in said.out
     assert "  fx       53" in said.out
@@ -49,6 +50,9 @@ def test_corner_file_becomes_cameras_figures_and_plots(
     assert metrics["rms"] == pytest.approx(0.14, rel=0.1)
     assert len(metrics["covariance"]) == 9
     assert metrics["standard_deviations"]["fx"] ** 2 == pytest.approx(metrics["covariance"][0][0])
+    views_of = load_calibration(out / "camera.yml")
+    assert torch.allclose(views_of.t, torch.tensor([v["t"] for v in metrics["views"]], dtype=torch.float64), atol=1e-9)
+    assert float(views_of.fx[0]) == pytest.approx(metrics["parameters"]["fx"], rel=1e-9)
     names, cameras = load_transforms(out / "transforms.json")
     assert names == [f"view{i}" for i in range(10)]
     assert torch.allclose(cameras[3].t, torch.tensor(metrics["views"][3]["t"], dtype=torch.float64), atol=1e-9)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffrender.calibrate import Board, Corners, detect, find_corners, load_corners, save_corners
 
-pytest.importorskip("cv2")
+cv2 = pytest.importorskip("cv2")
 
 
 def drawing(board: Board, side: int = 40, margin: int = 60) -> np.ndarray:
@@ -110,3 +110,41 @@ def test_corners_check_their_shapes() -> None:
         Corners(("a", "b"), (4, 4), xy, observed[:1])
     with pytest.raises(ValueError, match="xy must end in 2"):
         Corners(("a", "b"), (4, 4), xy[..., :1], observed)
+
+
+def storage(tmp_path: Path, **changes: Any) -> Path:
+    corners, _ = seen(views(lens("opencv"), 3))
+    entries = {
+        "imageSize": [640, 480],
+        "objectPoints": [BOARD.points.numpy()[:, None]] * 3,
+        "imagePoints": [xy.numpy()[:, None] - 0.5 for xy in corners.xy],
+        **changes,
+    }
+    file = cv2.FileStorage(str(tmp_path / "corners.xml"), cv2.FILE_STORAGE_WRITE)
+    for name, value in entries.items():
+        file.startWriteStruct(name, cv2.FileNode_SEQ)
+        for part in value:
+            file.write("", part)
+        file.endWriteStruct()
+    file.release()
+    return tmp_path / "corners.xml"
+
+
+def test_opencv_s_corner_files_are_read_with_half_a_pixel_more(tmp_path: Path) -> None:
+    corners, board = load_corners(storage(tmp_path))
+    assert (board, corners.size, corners.names) == (BOARD, (480, 640), ("view00", "view01", "view02"))
+    assert (corners.xy - seen(views(lens("opencv"), 3))[0].xy).abs().max() < 1e-9
+    assert bool(corners.observed.all())
+
+
+def test_opencv_s_corner_files_that_are_no_board_are_refused(tmp_path: Path) -> None:
+    points = BOARD.points.numpy()[:, None]
+    with pytest.raises(ValueError, match=r"corners.xml.*as many views"):
+        load_corners(storage(tmp_path, objectPoints=[points, points]))
+    with pytest.raises(ValueError, match="row by row"):
+        load_corners(storage(tmp_path, objectPoints=[points * [1, 2, 1]] * 3))
+    with pytest.raises(ValueError, match="board's 48 corners in every view"):
+        load_corners(storage(tmp_path, imagePoints=[np.zeros((47, 1, 2))] * 3))
+    (tmp_path / "corners.yml").write_text("%YAML:1.0\n---\nimageSize: [ 1, 2 ]\n")
+    with pytest.raises(ValueError, match="no objectPoints, imagePoints"):
+        load_corners(tmp_path / "corners.yml")

@@ -9,7 +9,7 @@ from calibrate_scenes import BOARD, SIZE, lens, seen, views
 from torch import Tensor
 
 import diffrender as dr
-from diffrender.calibrate import LENSES, Board, Calibration, Corners, calibrate, detect, doubts
+from diffrender.calibrate import LENSES, Board, Calibration, Corners, calibrate, detect, doubts, load_corners
 
 cv2 = pytest.importorskip("cv2")
 
@@ -106,14 +106,9 @@ def test_photographs_name_the_view_that_was_spoiled(chessboard: tuple[Corners, B
 
 @pytest.fixture(scope="module")
 def omnidirectional(shared_data: Path) -> tuple[Corners, Board]:
-    storage = cv2.FileStorage(str(shared_data / "omni" / "omni_calib_data.xml"), cv2.FILE_STORAGE_READ)
-    node = storage.getNode("imagePoints")
-    xy = torch.from_numpy(np.stack([node.at(i).mat().reshape(-1, 2) for i in range(node.size())])) + 0.5
-    points = storage.getNode("objectPoints").at(0).mat().reshape(-1, 3)
-    board = Board(6, 9, 0.2)
-    assert np.abs(points - board.points.numpy()).max() < 1e-12
-    names = tuple(f"view{i}" for i in range(len(xy)))
-    return Corners(names, (960, 1280), xy, torch.ones(xy.shape[:2], dtype=torch.bool)), board
+    corners, board = load_corners(shared_data / "omni" / "omni_calib_data.xml")
+    assert (board, corners.size, len(corners.names)) == (Board(6, 9, 0.2), (960, 1280), 15)
+    return corners, board
 
 
 def largest_angle(found: Calibration) -> float:
