@@ -157,3 +157,24 @@ def test_assets_are_read_by_their_own_loaders() -> None:
     assert len(dr.load_mesh(assets / "teapot.obj").materials) == 4
     assert dr.load_mesh(assets / "knot.ply").vertex_colors is not None
     assert bool((dr.load_mesh(assets / "quadruped.ply").topology.edge_count == 2).all())
+
+
+def test_example_align_photographs_converges_from_20_pixels(tmp_path: Path) -> None:
+    start, end = figures(
+        r"corners off by (\S+) pixels at the start, (\S+) at the end", run("align_photographs", tmp_path, steps=10)
+    )
+    assert start == 20.0
+    assert end < 1.0  # the bar; the interpolated picture and its standardization leave some tenths
+
+
+@pytest.mark.slow
+def test_example_align_photographs_aligns_graffiti(tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "graffiti"
+    if not folder.is_dir():
+        pytest.skip(f"needs the two photographs in {folder}, which are not here")
+    numbers = re.findall(r"\S+e[+-]\d\d", (folder / "H1to3p.xml").read_text())
+    (tmp_path / "truth.txt").write_text(" ".join(numbers))
+    images = ("--images", str(folder / "graf1.png"), str(folder / "graf3.png"))
+    out = run("align_photographs", tmp_path, *images, "--homography", str(tmp_path / "truth.txt"), steps=10)
+    (end,) = figures(r"(\S+) at the end", out)
+    assert end < 1.0  # the bar of issue 6

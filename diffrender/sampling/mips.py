@@ -1,6 +1,7 @@
 """Textures seen from afar: pyramids of averages, and lookups whose filter is as wide as the pixel's footprint."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,16 +62,38 @@ def sample_trilinear(
         raise ValueError(f"level must have the shape {tuple(uv.shape[:-1])} of the points; got {shape_of(level)}")
     points, last = uv.reshape(-1, 2), len(pyramid) - 1
     height = level.reshape(-1).nan_to_num(0.0).clamp(0, last)
-    values = points.new_zeros(len(points), pyramid[0].shape[-1], dtype=torch.promote_types(uv.dtype, pyramid[0].dtype))
-    lowest, highest = (int(height.amin()), int(height.amax())) if len(height) else (0, 0)
-    for index in range(lowest, min(highest + 2, last + 1)):
-        weight = 1 - (height - index).abs()
-        rows = (weight.detach() > 0).nonzero().squeeze(-1)
-        if len(rows) == 0:
+    lower = height.detach().long().clamp_max(max(last - 1, 0))
+    # Points of a level side by side, so that each level is one lookup.
+    order = torch.sort(lower.to(torch.uint8), stable=True).indices
+    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    points, height = _Permute.apply(points, order, inverse), _Permute.apply(height, order, inverse)
+    counts = torch.bincount(lower, minlength=1).tolist()
+    values = []
+    for index, (at, h) in enumerate(zip(points.split(counts), height.split(counts), strict=True)):
+        if len(at) == 0 and len(points) > 0:
             continue
-        found = _in_level(pyramid[index], points.index_select(0, rows), padding)
-        values = values.index_add(0, rows, found * weight.index_select(0, rows).unsqueeze(-1))
-    return values.reshape(*uv.shape[:-1], values.shape[-1])
+        found = _in_level(pyramid[index], at, padding)
+        if last > 0:
+            found = torch.lerp(
+                found, _in_level(pyramid[index + 1], at, padding), (h - index).unsqueeze(-1).to(found.dtype)
+            )
+        values.append(found)
+    result = _Permute.apply(torch.cat(values), inverse, order)
+    return result.reshape(*uv.shape[:-1], result.shape[-1])
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order. Knowing the inverse, its gradient needs no additions, which are slow."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return _Permute.apply(gradients[0], inverse, order), None, None
 
 
 def sample_anisotropic(
@@ -114,6 +137,8 @@ def sample_anisotropic(
     probes = torch.ceil(length.detach() / width.detach() - 1e-3).clamp(1, max_probes).long()  # 1e-3: of rounding errors
     level = torch.log2(torch.maximum(width, length / max_probes))
 
+    if len(points) == 0:
+        return sample_trilinear(pyramid, uv, level.reshape(uv.shape[:-1]), padding=padding)
     owner = torch.arange(len(points), device=uv.device).repeat_interleave(probes)
     place = torch.arange(len(owner), device=uv.device) - (probes.cumsum(0) - probes).index_select(0, owner)
     count = probes.index_select(0, owner).to(uv.dtype)
@@ -121,7 +146,7 @@ def sample_anisotropic(
     values = sample_trilinear(
         pyramid, points.index_select(0, owner) + along, level.index_select(0, owner), padding=padding
     )
-    mean = values.new_zeros(len(points), values.shape[-1]).index_add(0, owner, values / count.unsqueeze(-1))
+    mean = torch.segment_reduce(values / count.unsqueeze(-1), "sum", lengths=probes, axis=0)
     return mean.reshape(*uv.shape[:-1], mean.shape[-1])
 
 
