@@ -22,7 +22,7 @@ _SETTINGS = {"steps": "steps", "start": "start", "seed": "seed", "detail": "mesh
 def run(options: argparse.Namespace) -> None:
     """Load, fit, write. Interrupted, say what there is and how to go on."""
     check_folder("-o", options.output)
-    images = choose_views(load_dataset(options.dataset, held_out=options.hold_out), options.views)
+    images = choose_views(_load(options), options.views)
     given = {field: getattr(options, name) for name, field in _SETTINGS.items() if getattr(options, name) is not None}
     settings = FitSettings(**given)
     held_out = sum(images.held_out)
@@ -48,6 +48,11 @@ def run(options: argparse.Namespace) -> None:
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     report(result.files)
+
+
+def _load(options: argparse.Namespace) -> ImageSet:
+    keep = options.on_bad_image == "skip"  # those that `fit` leaves out
+    return load_dataset(options.dataset, held_out=options.hold_out, keep_unreadable=keep)
 
 
 def choose_views(images: ImageSet, names: list[str]) -> ImageSet:

@@ -35,6 +35,7 @@ LAST_SMOOTHNESS = 5.0  # and in the last stage, where details come
 SHAPE_STEP = 0.06  # first step of the large steps' coordinates, relative to the size of the object
 COLOR_STEP = 0.02  # first step of Adam on linear colours
 OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
+WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
 REMESHING = 3  # iterations, between stages: the mesh was even before
@@ -126,7 +127,8 @@ class Trainer:
             self._enter(self._stage + 1, self._refined(self._stage + 1) if self.settings.fit_shape else self.mesh())
         losses = self._derivatives()
         share = self._in_stage / self.settings.stage_steps[self._stage]
-        rate = self._caution * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2)
+        eased = (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2) * min(1.0, (share + 1e-3) / WARMUP)
+        rate = self._caution * eased
         parameters = [x for optimizer in self._optimizers for group in optimizer.param_groups for x in group["params"]]
         _check_finite("the loss", [losses])
         _check_finite("a derivative of the loss", [x.grad for x in parameters if x.grad is not None])

@@ -112,7 +112,7 @@ def save_colmap(path: str | os.PathLike[str], model: ColmapModel, *, binary: boo
     writer.write_cameras(folder / f"cameras{suffix}", model.cameras)
 
 
-def colmap_images(folder: Path) -> ImageSet:
+def colmap_images(folder: Path, *, keep_unreadable: bool = False) -> ImageSet:
     """The image set of a project: a model and a folder `images`.
 
     Masks are the files `masks/NAME.png` (COLMAP's own rule) or `masks/NAME`, else the images' alpha.
@@ -123,7 +123,7 @@ def colmap_images(folder: Path) -> ImageSet:
     names = model.images.names
     check_names(source, names)
     paths = [folder / "images" / name for name in names]
-    headers = image_headers(source, paths)
+    headers = image_headers(source, paths, keep_unreadable=keep_unreadable)
     cameras = model.image_cameras()
     for path, camera, (size, _) in zip(paths, cameras, headers, strict=True):
         if camera.size != size:

@@ -11,13 +11,16 @@ from .middlebury import middlebury_images
 from .transforms import transforms_images
 
 
-def load_dataset(path: str | os.PathLike[str], *, held_out: Sequence[str] = ()) -> ImageSet:
+def load_dataset(
+    path: str | os.PathLike[str], *, held_out: Sequence[str] = (), keep_unreadable: bool = False
+) -> ImageSet:
     """The image set in a folder, or of one `*_par.txt` or `transforms*.json` file.
 
     Args:
         path: a folder that holds one of the formats (Middlebury, NeRF, or a COLMAP project: a sparse model and a folder
             `images`), or the file itself.
         held_out: names of views to keep for testing (with or without suffix), besides those of `transforms_test.json`.
+        keep_unreadable: whether images that are missing or damaged stay in the set, and are errors only when loaded.
 
     Raises:
         FileNotFoundError: the folder, or images it speaks of, do not exist.
@@ -30,17 +33,21 @@ def load_dataset(path: str | os.PathLike[str], *, held_out: Sequence[str] = ()) 
     parameters = [path] if path.is_file() else sorted(path.glob("*_par.txt"))
     transforms = [path] if path.is_file() else [path / f"transforms{part}.json" for part in ("", "_train", "_test")]
     if path.suffix == ".json" or any(file.is_file() for file in transforms if file.suffix == ".json"):
-        images = transforms_images(folder, [file for file in transforms if file.is_file()])
+        images = transforms_images(
+            folder, [file for file in transforms if file.is_file()], keep_unreadable=keep_unreadable
+        )
     elif parameters and parameters[0].suffix == ".txt":
         if len(parameters) > 1:
             raise ValueError(f"{path} holds several image sets, {[p.name for p in parameters]}: name one of the files")
-        images = middlebury_images(folder, parameters[0])
+        images = middlebury_images(folder, parameters[0], keep_unreadable=keep_unreadable)
     elif path.is_dir() and is_colmap(path):
-        images = colmap_images(path)
+        images = colmap_images(path, keep_unreadable=keep_unreadable)
     else:
+        pictures = sum(file.suffix.lower() in (".png", ".jpg", ".jpeg") for file in folder.iterdir())
+        hint = f". It holds {pictures} images without cameras: COLMAP, for one, estimates those" if pictures else ""
         raise ValueError(
             f"{path} is no image set of a known format: looked for *_par.txt (Middlebury) and transforms.json, "
-            "transforms_train.json, transforms_test.json (NeRF), and a COLMAP model beside a folder images"
+            f"transforms_train.json, transforms_test.json (NeRF), and a COLMAP model beside a folder images{hint}"
         )
     return _hold_out(images, held_out)
 

@@ -116,21 +116,40 @@ def area_average(image: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.einsum("yh,hwc,xw->yxc", rows, image, columns)
 
 
-def image_headers(source: Path, paths: Sequence[Path]) -> list[tuple[tuple[int, int], tuple[str, ...]]]:
-    """Size (height, width) and bands of each image that `source` names, from the first bytes of its file."""
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} images that {source} speaks of do not exist, the first is {missing[0]}"
-        )
-    headers = []
+def image_headers(
+    source: Path, paths: Sequence[Path], *, keep_unreadable: bool = False
+) -> list[tuple[tuple[int, int], tuple[str, ...]]]:
+    """Size (height, width) and bands of each image that `source` names, from the first bytes of its file.
+
+    Files that are missing or no images raise an error; with `keep_unreadable` they count as being like the first one
+    that can be read, until somebody loads them.
+    """
+    if not keep_unreadable:
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(paths)} images that {source} speaks of do not exist, the first is "
+                f"{missing[0]}"
+            )
+        return [_header(path) for path in paths]
+    found: list[tuple[tuple[int, int], tuple[str, ...]] | None] = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                headers.append(((image.height, image.width), image.getbands()))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from None
-    return headers
+            found.append(_header(path))
+        except ValueError:
+            found.append(None)
+    like = next((header for header in found if header is not None), None)
+    if like is None:
+        raise ValueError(f"none of the {len(paths)} images that {source} speaks of can be read")
+    return [header or like for header in found]
+
+
+def _header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width), image.getbands()
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 
 def check_names(source: Path, names: Sequence[str]) -> None:

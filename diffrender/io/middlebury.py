@@ -60,10 +60,10 @@ def save_middlebury(path: str | os.PathLike[str], names: Sequence[str], cameras:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def middlebury_images(folder: Path, parameters: Path) -> ImageSet:
+def middlebury_images(folder: Path, parameters: Path, *, keep_unreadable: bool = False) -> ImageSet:
     """The image set of a `*_par.txt` file; masks by the recipe of its README, bounds as said there."""
     names = list(_read_rows(parameters))
-    headers = image_headers(parameters, [folder / name for name in names])
+    headers = image_headers(parameters, [folder / name for name in names], keep_unreadable=keep_unreadable)
     sizes = {size for size, _ in headers}
     if len(sizes) > 1:
         raise ValueError(f"{parameters}: images must all have one size, that of their cameras; got {sorted(sizes)}")

@@ -89,7 +89,7 @@ def save_transforms(path: str | os.PathLike[str], names: Sequence[str], cameras:
         temporary.write_text(json.dumps({**shared, "frames": frames}, indent=1) + "\n", encoding="utf-8")
 
 
-def transforms_images(folder: Path, files: list[Path]) -> ImageSet:
+def transforms_images(folder: Path, files: list[Path], *, keep_unreadable: bool = False) -> ImageSet:
     """The image set of one or several files; those called `*_test` are held out.
 
     Masks are the files of `mask_path` where all frames have one, else the images' alpha.
@@ -98,10 +98,10 @@ def transforms_images(folder: Path, files: list[Path]) -> ImageSet:
     paths = [_image_path(folder, str(entries["file_path"])) for (_, entries), _ in frames]
     names = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
     check_names(files[0], names)
-    headers = image_headers(files[0], paths)
+    headers = image_headers(files[0], paths, keep_unreadable=keep_unreadable)
     masks = [folder / str(entries["mask_path"]) for (_, entries), _ in frames if "mask_path" in entries]
     if len(masks) == len(frames):
-        image_headers(files[0], masks)
+        image_headers(files[0], masks, keep_unreadable=keep_unreadable)
     else:
         masks = []
         for path, (_, bands) in zip(paths, headers, strict=True):

@@ -21,6 +21,7 @@ from diffrender.fit import FitSettings, fit
 from diffrender.fit.checkpoint import load_checkpoint
 from diffrender.fit.run import CHECKPOINT
 from diffrender.fit.trainer import Trainer
+from diffrender.fit.views import readable
 from diffrender.io.datasets import load_dataset
 from diffrender.io.meshes import load_mesh
 
@@ -279,6 +280,32 @@ def test_an_unreadable_image_is_left_out_if_the_user_says_so(spoiled_set, tmp_pa
     assert ["3.png is left out" in note for note in result.notes] == [True]
     with pytest.raises(ValueError, match="on_bad_image must be 'refuse' or 'skip'; got 'ignore'"):
         fit(load_dataset(spoiled_set), tmp_path / "other", SETTINGS, on_bad_image="ignore")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image at all"], ids=["missing", "empty", "garbage"])
+def test_files_that_are_no_images_can_be_left_out(content, small_set, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(small_set, folder)
+    (folder / "3.png").unlink()
+    if content is not None:
+        (folder / "3.png").write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"3\.png"):
+        load_dataset(folder)
+    images, notes = readable(load_dataset(folder, keep_unreadable=True), skip=True)
+    assert images.names == tuple(f"{k}.png" for k in (0, 1, 2, 4, 5, 6, 7, 8))
+    assert ["3.png is left out, it cannot be read" in note for note in notes] == [True]
+
+
+def test_the_command_line_leaves_out_what_is_no_image(small_set, tmp_path, capsys):
+    folder = tmp_path / "set"
+    shutil.copytree(small_set, folder)
+    (folder / "3.png").write_bytes(b"")
+    command = ["fit", str(folder), "-o", str(tmp_path / "out"), "--steps", "1", "--detail", "16"]
+    assert main(command) == 2
+    assert "3.png cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--on-bad-image", "skip"]) == 0
+    assert "note: 3.png is left out" in capsys.readouterr().err
 
 
 def test_termination_is_an_interruption(small_set, tmp_path, monkeypatch, capsys):
