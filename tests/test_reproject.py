@@ -1,6 +1,8 @@
 """Images seen by other cameras: against OpenCV's maps, homographies, and functions of the direction."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -321,3 +323,12 @@ def test_what_does_not_fit_is_said() -> None:
     backward = pinhole.replace(R=so3_exp(torch.tensor([0.0, 3.1, 0.0])), t=(1.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="camera must see the middle of its image within 75 degrees of the new axis"):
         rectified_cameras(pinhole, backward)
+
+
+def test_code_of_the_page_on_formats_runs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "formats.md", "exec"), names)
+    assert names["straight"].shape == (96, 128, 3)
+    assert 0 < int(names["seen"].sum()) < names["seen"].numel() / 2

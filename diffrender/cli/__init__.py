@@ -34,7 +34,7 @@ def _run(arguments: list[str]) -> int:
         with _warnings_in_one_line():
             options = make_parser().parse_args(arguments)
             if options.command is None:
-                raise UsageError("name a command: render, fit, calibrate or info (see diffrender --help)")
+                raise UsageError("name a command: render, fit, calibrate, undistort or info (see diffrender --help)")
             options.arguments = arguments
             importlib.import_module(f".{options.command}", __name__).run(options)
     except SystemExit as stop:  # --help and --version

@@ -23,6 +23,7 @@ from ..cameras import (
     look_at,
     so3_exp,
 )
+from ..io.calibration import load_calibration
 from ..mesh import Mesh
 from ..primitives import sphere
 from .parser import CAMERAS
@@ -113,10 +114,16 @@ def _focal_length(model: str, fov: float | None, height: int) -> float:
 
 
 def load_camera(path: str) -> tuple[Camera, bool]:
-    """A camera from a JSON file (see `diffrender render --help`), and whether the file says its pose."""
+    """A camera from a file, and whether the file says its pose.
+
+    JSON (see `diffrender render --help`), or a calibration, whose poses are those of a board and so left out.
+    """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"--camera must be one of {', '.join(CAMERAS)} or a JSON file; no such file: {path}")
+        raise FileNotFoundError(f"--camera must be one of {', '.join(CAMERAS)} or a camera file; no such file: {path}")
+    if file.suffix.lower() in (".yml", ".yaml", ".xml"):
+        camera = load_calibration(file).flatten_batch()[0].to(dtype=torch.float32)
+        return camera.replace(R=torch.eye(3), t=torch.zeros(3)), False
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # also of the decoder

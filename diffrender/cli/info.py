@@ -102,8 +102,9 @@ def dataset_rows(images: ImageSet) -> Rows:
         ("cameras", counted([type(camera).__name__ for camera in images.cameras])),
     ]
     for name, text in (("fx", "focal length x"), ("fy", "focal length y"), ("cx", "center x"), ("cy", "center y")):
-        values = [float(getattr(camera, name)) for camera in images.cameras]
-        rows.append((text, f"{span(values)} pixels"))
+        values = [float(getattr(camera, name)) for camera in images.cameras if hasattr(camera, name)]
+        if values:
+            rows.append((text, f"{span(values)} pixels"))
     rows += [(f"camera {name}", value) for name, value in bounds_rows(torch.stack([centers.amin(0), centers.amax(0)]))]
     if images.bounds is None:
         rows.append(("object bounds", "not in the set"))

@@ -93,6 +93,16 @@ models, narrow to wide:
   unified               Mei's, OpenCV's omnidir: mirrors and lenses beyond 180 degrees, 4 coefficients
   double_sphere, eucm   two parameters for lenses of about 180 degrees"""
 
+_UNDISTORT_DESCRIPTION = """\
+Turn a photograph taken through a known lens into the picture that a pinhole in the same place takes: straight lines
+become straight. The camera is a JSON file as for `diffrender render`, or a calibration file (.yml .xml) of OpenCV, ROS
+or fisheye-calib-adapter. Of wide lenses at most 75 degrees from the axis are shown."""
+
+_UNDISTORT_EPILOG = """\
+examples:
+  diffrender undistort left01.jpg --camera left_intrinsics.yml -o left01_straight.png
+  diffrender undistort left01.jpg --camera left_intrinsics.yml -o whole.png --keep 1 --size 800x600"""
+
 _INFO_DESCRIPTION = """\
 Say what is in a mesh file (.glb .gltf .obj .ply .stl): its size, whether it is watertight, its materials and
 textures; or in a set of images with cameras (see `diffrender fit --help`). Vertices at the same position count
@@ -131,6 +141,7 @@ def make_parser() -> Parser:
     _add_render(commands)
     _add_fit(commands)
     _add_calibrate(commands)
+    _add_undistort(commands)
     _add_info(commands)
     return parser
 
@@ -147,7 +158,7 @@ def _add_render(commands: "argparse._SubParsersAction[Parser]") -> None:
 
     camera = parser.add_argument_group("camera")
     camera.add_argument(
-        "--camera", default="pinhole", metavar="CAMERA", help=f"{', '.join(CAMERAS)} or a JSON file (default pinhole)"
+        "--camera", default="pinhole", metavar="CAMERA", help=f"{', '.join(CAMERAS)} or a file (default pinhole)"
     )
     camera.add_argument("--size", metavar="WxH", type=size, help="width x height in pixels (default 640x480)")
     camera.add_argument("--fov", metavar="DEG", type=number, help="view angle, top to bottom (default 35, fisheye 120)")
@@ -228,6 +239,26 @@ def _add_calibrate(commands: "argparse._SubParsersAction[Parser]") -> None:
     _add_debug(parser)
 
 
+def _add_undistort(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "undistort",
+        help="a photograph without distortion",
+        description=_UNDISTORT_DESCRIPTION,
+        epilog=_UNDISTORT_EPILOG,
+    )
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="photograph: .png .jpg ...")
+    parser.add_argument("--camera", metavar="FILE", type=Path, required=True, help=".json, or calibration .yml .xml")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="picture: .png .jpg, or .npy")
+    parser.add_argument(
+        "--keep", metavar="A", type=share, default=0.0, help="0 crops to what is valid (default), 1 keeps everything"
+    )
+    parser.add_argument("--size", metavar="WxH", type=size, help="width x height of the picture (default: the same)")
+    parser.add_argument(
+        "--samples", metavar="N", type=positive_int, default=1, help="N x N look-ups a pixel (default 1)"
+    )
+    _add_debug(parser)
+
+
 def _add_info(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "info", help="what is in a mesh file or image set", description=_INFO_DESCRIPTION, epilog=_INFO_EPILOG
@@ -258,6 +289,14 @@ def joined_negatives(arguments: Sequence[str]) -> list[str]:
 def number(text: str) -> float:
     """A finite number."""
     return numbers(1)(text)[0]
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1; got {text!r}")
+    return value
 
 
 def whole(text: str) -> int:
