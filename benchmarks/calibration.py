@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from diffrender.calibrate import Board, Calibration, Corners, calibrate, detect, find_corners, load_corners
-from diffrender.calibrate.photometric import DrawnBoard, choose_pixels, grey, refine_on
+from diffrender.calibrate.drawn_board import DrawnBoard
+from diffrender.calibrate.photometric import refine_on
+from diffrender.calibrate.pixels import choose_pixels, grey
 from diffrender.calibrate.solve import POSE, camera_with
 from diffrender.cameras import so3_log
 from diffrender.io.images import decode_srgb, encode_srgb

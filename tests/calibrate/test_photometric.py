@@ -10,7 +10,9 @@ from calibrate_scenes import BOARD, lens, photographed, seen, views
 from torch import Tensor
 
 from diffrender.calibrate import Calibration, calibrate, photometric, refine
-from diffrender.calibrate.photometric import DrawnBoard, average, choose_pixels, comparison, refine_on, scaled
+from diffrender.calibrate.drawn_board import DrawnBoard
+from diffrender.calibrate.photometric import comparison, refine_on, scaled
+from diffrender.calibrate.pixels import average, choose_pixels
 from diffrender.io.images import save_image
 
 
