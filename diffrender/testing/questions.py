@@ -145,7 +145,7 @@ def depth_along_rays(s: Subject) -> Iterator[Answer]:
     measured = f"off by {worst:.1e}" if growing else "does not grow along the rays"
     measured = measured if positive else "not positive for some points that are seen"
     advice = (
-        "depth_of must be positive, grow along every ray and be proportional to the length of points; the default is"
+        "depth_of must be positive, grow along every ray and be proportional to the length of points, as the default is"
     )
     yield Answer(growing and positive and worst < RELATIVE, measured, advice)
 
