@@ -56,6 +56,7 @@ from .cameras import (
 )
 from .filtered import FilteredTexture
 from .fragments import Fragments, interpolate
+from .io.calibration import load_calibration, save_calibration
 from .io.colmap import load_colmap, save_colmap
 from .io.datasets import load_dataset
 from .io.image_set import ImageSet
@@ -142,6 +143,7 @@ __all__ = [
     "interpolate",
     "invert_pose",
     "join",
+    "load_calibration",
     "load_colmap",
     "load_dataset",
     "load_image",
@@ -165,6 +167,7 @@ __all__ = [
     "sample_trilinear",
     "sample_volume",
     "save_animation",
+    "save_calibration",
     "save_colmap",
     "save_image",
     "save_mesh",

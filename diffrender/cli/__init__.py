@@ -1,4 +1,4 @@
-"""The command line: `diffrender render`, `diffrender fit`, `diffrender calibrate`, `diffrender info`.
+"""The command line: `diffrender render`, `fit`, `calibrate`, `undistort`, `info`.
 
 Each command is a module with a function `run(options)`, imported only when it is called for, so that `--help` and
 mistyped options do not wait for torch. What a user can get wrong ends in one line on stderr and exit status 2.
