@@ -386,18 +386,24 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
         sure &= torch.cosine_similarity(point - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:
         directions = point / depth.unsqueeze(-1)
+    left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
+    to_left = torch.linalg.cross(directions, end - begin)
+    # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
+    limit = depth * (1 - _touching(depth.dtype))
+    # Other edges may be at the same place in the image, as those before and behind a wall that is seen edge-on. Only
+    # the nearest of them is an edge of the image, and what is seen beside it is what is behind the others' other side.
     behind, behind_depth = first_faces(
         scene, view, xy, origins, directions,
         skip_edge=lines.edge.index_select(0, line),
         skip_faces=skip_faces,
+        beside=torch.where((right < 0).unsqueeze(-1), -to_left, to_left),
+        limit=limit,
         cull_backfaces=cull,
     )  # fmt: skip
-    # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
-    keep = (sure & (behind_depth > depth * (1 - _touching(depth.dtype)))).nonzero().squeeze(-1)
-    segment, low, high, line, xy, pixel, center, behind = (
-        x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind)
+    keep = (sure & (behind_depth > limit)).nonzero().squeeze(-1)
+    segment, low, high, line, xy, pixel, center, behind, left, right = (
+        x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind, left, right)
     )
-    left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
     left, right = (torch.where(face >= 0, face, behind) for face in (left, right))
     return _Pieces(segment, low, high, line, xy, pixel, center, left, right)
 

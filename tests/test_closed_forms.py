@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera
-from diffrender.mesh import Mesh
-from diffrender.primitives import sphere
+from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
+from diffrender.mesh import Mesh, join
+from diffrender.primitives import cube, sphere
 from diffrender.render import render
 
 SIZE = (40, 50)
@@ -284,3 +284,52 @@ def test_third_face_at_an_edge_does_not_open_the_surface(fin: float) -> None:
     weight = torch.linspace(-1, 1, 30 * 30, dtype=F64).reshape(30, 30)
     found, expected = (gradients((x * weight).sum(), [shift]) for x in (alpha, alone))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("turn", [0.0, 0.3, math.pi / 4, 1.234])
+def test_walls_seen_edge_on_have_one_outline(turn: float, dtype: torch.dtype) -> None:
+    """A box from above: its upper and lower edges are at the same place in the image, but for rounding."""
+    R = so3_exp(torch.tensor([0.0, 0.0, turn], dtype=torch.float64)).to(dtype)
+    scale = torch.tensor(9.3, dtype=dtype, requires_grad=True)
+    box = cube(dtype=dtype)
+    box = box.replace(vertex_colors=(box.vertices[:, 2:] < 0).to(dtype).expand(-1, 3))  # the far side is black
+    camera = OrthographicCamera(
+        scale, scale, 24.2, 21.4, size=SIZE, R=R, t=torch.tensor([0.03, -0.01, 5.0], dtype=dtype)
+    )
+    image = render(box, camera)
+    side = 2 * 9.3
+    near = 2e-4 if dtype == torch.float32 else 1e-9
+    for channel in (0, 3):
+        area = image[..., channel].sum()
+        assert area.item() == pytest.approx(side * side, rel=near)
+        (slope,) = torch.autograd.grad(area, scale, retain_graph=True)
+        assert slope.item() == pytest.approx(8 * 9.3, rel=near)
+
+
+@pytest.mark.parametrize("kind", ["pinhole", "orthographic", "fisheye", "opencv"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_rectangles_that_hide_each_other_exactly_the_nearest_is_seen(kind: str, order: tuple[int, ...]) -> None:
+    camera = camera_of(kind).to(dtype=F64)
+    corners = torch.tensor([[-0.7, -0.5, 2.0], [0.6, -0.6, 2.0], [0.55, 0.7, 2.0], [-0.8, 0.45, 2.0]], dtype=F64)
+    parts = []
+    for i in order:
+        depth = 1 + 0.37 * i
+        scaled = corners * (corners.new_tensor([1, 1, depth]) if kind == "orthographic" else depth)
+        parts.append(fan(scaled).replace(vertex_colors=torch.eye(3, dtype=F64)[i].expand(4, 3)))
+    image = render(join(parts), camera)
+    alone = render(fan(corners).replace(vertex_colors=torch.eye(3, dtype=F64)[0].expand(4, 3)), camera)
+    torch.testing.assert_close(image, alone, rtol=0, atol=1e-9)
+
+
+def test_rectangle_beside_another_behind_it_in_the_image_has_one_edge_there() -> None:
+    """Where the image of one ends, that of another, further away, begins."""
+    camera = camera_of("pinhole").to(dtype=F64)
+    square = torch.tensor([[-1.0, -0.5, 2.0], [0.1, -0.5, 2.0], [0.1, 0.5, 2.0], [-1.0, 0.5, 2.0]], dtype=F64)
+    behind = 1.7 * torch.tensor([[0.1, -0.5, 2.0], [0.9, -0.5, 2.0], [0.9, 0.5, 2.0], [0.1, 0.5, 2.0]], dtype=F64)
+    colors = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=F64)
+    meshes = [fan(x).replace(vertex_colors=c.expand(4, 3)) for x, c in zip((square, behind), colors, strict=True)]
+    image = render(join(meshes), camera)
+    areas = [shoelace(camera.project(x)[0]) for x in (square, behind)]
+    torch.testing.assert_close(image[..., :2].sum((0, 1)), torch.stack(areas), rtol=1e-9, atol=0)
+    torch.testing.assert_close(image[..., 3].sum(), sum(areas), rtol=1e-9, atol=0)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 MAX_OUTSIDE = 0.25  # of a barycentric: far beyond what rounding does to a face that is not edge-on
+AT_EDGE = 8  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
+EPSILON = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 CHUNK_ELEMENTS = 1 << 22  # rays x faces looked at together; bounds the memory
 
 
@@ -20,13 +22,16 @@ def first_hit_reference(
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
+    beside: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and depth [N] (infinity: none) along rays [N, 3] among `corners` [F, 3, 3]."""
     hits, depths = [], []
     size = max(CHUNK_ELEMENTS // max(corners.shape[0], 1), 1)
     for begin in range(0, directions.shape[0], size):
         part = slice(begin, begin + size)
-        depth = hit_depths(corners, None if origins is None else origins[part], directions[part], z_depth, cull)
+        nudge = None if beside is None or limit is None else (beside[part], limit[part])
+        depth = hit_depths(corners, None if origins is None else origins[part], directions[part], z_depth, cull, nudge)
         if face_edges is not None and skip_edge is not None:
             skipped = (face_edges.unsqueeze(0) == skip_edge[part, None, None]).any(-1) & (skip_edge[part, None] >= 0)
             depth = torch.where(skipped, torch.inf, depth)
@@ -46,8 +51,15 @@ def first_hit_reference(
     return torch.cat(hits), torch.cat(depths)
 
 
-def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_depth: bool, cull: bool) -> Tensor:
-    """Depth [N, F] at which each ray meets each face, infinity where it does not."""
+def hit_depths(
+    corners: Tensor,
+    origins: Tensor | None,
+    directions: Tensor,
+    z_depth: bool,
+    cull: bool,
+    nudge: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Depth [N, F] at which each ray meets each face, infinity where it does not; `nudge` is `beside` and `limit`."""
     points = [corners[:, i].unsqueeze(0) for i in range(3)]  # [1, F, 3]
     if origins is not None:
         points = [p - origins.unsqueeze(1) for p in points]  # [N, F, 3]
@@ -68,6 +80,24 @@ def hit_depths(corners: Tensor, origins: Tensor | None, directions: Tensor, z_de
         inside &= signs[0] < 0
     z = [dot3(measure, p) for p in points]
     depth = ((w[0] * z[0] + w[1] * z[1]) + w[2] * z[2]) / total
+    if nudge is not None:
+        u, limit = nudge[0].unsqueeze(1), nudge[1].unsqueeze(1)
+        sides = [(points[i], points[(i + 1) % 3]) for i in (1, 2, 0)]
+        eps = AT_EDGE * EPSILON[d.dtype]
+        bounds = [
+            eps * _extent(p + q) * _extent(torch.linalg.cross(*torch.broadcast_tensors(d, q - p))) for p, q in sides
+        ]
+        inside = torch.zeros_like(inside)
+        for way in (u, -u):
+            nudged = [
+                torch.where(x.abs() <= bound, dot3(way, n), x).sign()
+                for x, bound, n in zip(w, bounds, normals, strict=True)
+            ]
+            met = (nudged[0] == total.sign()) & (nudged[1] == total.sign()) & (nudged[2] == total.sign())
+            inside |= met if way is u else met & (depth < limit)
+        inside &= total.abs() > (bounds[0] + bounds[1]) + bounds[2]
+        if cull:
+            inside &= total < 0
     return torch.where(inside & (depth > 0), depth, torch.inf)
 
 
@@ -120,6 +150,10 @@ def plane_normal(a: Tensor, b: Tensor) -> Tensor:
 def dot3(a: Tensor, b: Tensor) -> Tensor:
     """a . b over the last dimension, summed from the left like the kernels do."""
     return (a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1]) + a[..., 2] * b[..., 2]
+
+
+def _extent(v: Tensor) -> Tensor:
+    return (v[..., 0].abs() + v[..., 1].abs()) + v[..., 2].abs()
 
 
 def side_sign(w: Tensor, n: Tensor) -> Tensor:

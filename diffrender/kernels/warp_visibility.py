@@ -19,6 +19,7 @@ from .warp_math import OPTIONS, make_math
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
+AT_EDGE = wp.constant(8)  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
 
 
 class VisibilityKernels(NamedTuple):
@@ -50,6 +51,52 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 total = (w0 + w1) + w2
                 if total != real(0.0):
                     depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
+        return depth
+
+    @wp.func
+    def extent(v: vec3):
+        return (wp.abs(v[0]) + wp.abs(v[1])) + wp.abs(v[2])
+
+    @wp.func
+    def at_edge(d: vec3, p: vec3, q: vec3):
+        """How large `d . plane_normal(p, q)` may be if the ray passes through the edge, but for rounding of p and q."""
+        return real(AT_EDGE) * epsilon * extent(p + q) * extent(wp.cross(d, q - p))
+
+    @wp.func
+    def nudged_sign(w: real, bound: real, nudge: real):
+        """Sign of `w`, or if rounding could have made it, of `nudge`."""
+        return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
+
+    @wp.func
+    def hit_beside(d: vec3, g: vec3, u: vec3, limit: real, a: vec3, b: vec3, c: vec3, cull: int):
+        """Depth where the ray meets the triangle, or -1; nudged towards `u`, where it passes by edges of the triangle.
+
+        Nearer than `limit`, also what it meets when nudged to the other side.
+        """
+        n0 = plane_normal(b, c)
+        n1 = plane_normal(c, a)
+        n2 = plane_normal(a, b)
+        w0 = dot3(d, n0)
+        w1 = dot3(d, n1)
+        w2 = dot3(d, n2)
+        b0 = at_edge(d, b, c)
+        b1 = at_edge(d, c, a)
+        b2 = at_edge(d, a, b)
+        depth = real(-1.0)
+        total = (w0 + w1) + w2
+        if wp.abs(total) > (b0 + b1) + b2:  # otherwise seen edge-on: there is nothing to meet beside it
+            u0 = dot3(u, n0)
+            u1 = dot3(u, n1)
+            u2 = dot3(u, n2)
+            sign = wp.sign(total)
+            if cull == 0 or sign < real(0.0):
+                found = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
+                one = nudged_sign(w0, b0, u0) == sign and nudged_sign(w1, b1, u1) == sign
+                one = one and nudged_sign(w2, b2, u2) == sign
+                other = nudged_sign(w0, b0, -u0) == sign and nudged_sign(w1, b1, -u1) == sign
+                other = other and nudged_sign(w2, b2, -u2) == sign
+                if one or (other and found < limit):
+                    depth = found
         return depth
 
     @wp.func
@@ -298,6 +345,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         directions: wp.array(dtype=vec3),
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
+        beside: wp.array(dtype=vec3),
+        limits: wp.array(dtype=real),
         centers: wp.array(dtype=vec3),
         halves: wp.array(dtype=vec3),
         moment_centers: wp.array(dtype=vec3),
@@ -397,13 +446,19 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                             g = d / dot3(d, d)
                             if z_depth != 0:
                                 g = vec3(real(0.0), real(0.0), real(1.0))
-                            depth = real(-1.0)
-                            if central != 0:
-                                depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
-                            else:
+                            oa = a
+                            ob = b
+                            oc = c
+                            if central == 0:
                                 oa = a - origins[slot]
                                 ob = b - origins[slot]
                                 oc = c - origins[slot]
+                            depth = real(-1.0)
+                            if beside.shape[0] > 0:
+                                depth = hit_beside(d, g, beside[slot], limits[slot], oa, ob, oc, cull)
+                            elif central != 0:
+                                depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                            else:
                                 depth = hit_depth(
                                     d,
                                     g,
@@ -439,6 +494,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         directions: wp.array(dtype=vec3),
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
+        beside: wp.array(dtype=vec3),
+        limits: wp.array(dtype=real),
         central: int,
         cull: int,
         height: int,
@@ -519,13 +576,19 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 else:
                     if not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                         d = directions[ray]
-                        depth = real(-1.0)
-                        if central != 0:
-                            depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
-                        else:
+                        oa = a
+                        ob = b
+                        oc = c
+                        if central == 0:
                             oa = a - origins[ray]
                             ob = b - origins[ray]
                             oc = c - origins[ray]
+                        depth = real(-1.0)
+                        if beside.shape[0] > 0:
+                            depth = hit_beside(d, g, beside[ray], limits[ray], oa, ob, oc, cull)
+                        elif central != 0:
+                            depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                        else:
                             depth = hit_depth(
                                 d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
                             )

@@ -157,8 +157,9 @@ def test_fast_path_is_the_tree(kind: str, dtype: torch.dtype, central: bool) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", SOUPS)
 @pytest.mark.parametrize("central", [True, False], ids=["pinhole", "orthographic"])
+@pytest.mark.parametrize("nudged", [False, True], ids=["", "nudged"])
 def test_single_rays_are_the_reference_and_pass_through_skipped_edges_and_faces(
-    kind: str, dtype: torch.dtype, central: bool
+    kind: str, dtype: torch.dtype, central: bool, nudged: bool
 ) -> None:
     size, num_rays = (37, 45), 500
     generator = torch.Generator().manual_seed(3)
@@ -176,6 +177,17 @@ def test_single_rays_are_the_reference_and_pass_through_skipped_edges_and_faces(
     skip_faces[::2, 0], skip_faces[1::2, 1] = -1, torch.randint(len(faces), (num_rays // 2,), generator=generator)
     skip_faces[::5] = -1
     passed = {"face_edges": face_edges, "skip_edge": skip, "skip_faces": skip_faces}
+    if nudged:  # half of the rays through edges
+        weights = torch.rand(num_rays, 1, generator=generator).to(dtype)
+        sides = vertices[faces[torch.randint(len(faces), (num_rays,), generator=generator)]]
+        on_edge = weights * sides[:, 0] + (1 - weights) * sides[:, 1]
+        chosen = (torch.arange(num_rays) % 2 == 0) & (on_edge[:, 2] > 0.1)
+        pixels, _ = projected(on_edge, size, central)
+        xy = torch.where(chosen[:, None] & (pixels > 0).all(-1, keepdim=True), pixels, xy).clamp(0, 37)
+        origins, directions = (a + xy[:, :1] * b + xy[:, 1:] * c for a, b, c in ((o, o_dx, o_dy), (d, d_dx, d_dy)))
+        starts = None if central else origins
+        passed["beside"] = torch.randn(num_rays, 3, generator=generator).to(dtype)
+        passed["limit"] = 5 * torch.rand(num_rays, generator=generator).to(dtype)
     view = torch.zeros(num_rays, dtype=torch.int64)
 
     expected = first_hit_reference(vertices[faces], starts, directions, z_depth=True, **passed)
