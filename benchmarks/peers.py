@@ -2,6 +2,9 @@
 
     pip install deodr mitsuba
 
+PyTorch3D has no wheels for new versions of torch; it installs from its sources (`pip install --no-build-isolation
+git+https://github.com/facebookresearch/pytorch3d`, half an hour on one core).
+
 Mitsuba's `llvm_ad_rgb` loads the system's libLLVM, or the one named by DRJIT_LIBLLVM_PATH: version 17 or
 later. Colour and alpha are two of its renderings.
 
@@ -61,6 +64,8 @@ def peers(mesh: dr.Mesh, camera: dr.PinholeCamera) -> Iterator[Peer]:
         peer = Mitsuba(mesh, camera)
         if peer.closed and drjit.detail.llvm_version()[0] >= MIN_LLVM:
             yield peer
+    if importlib.util.find_spec("pytorch3d"):
+        yield PyTorch3D(mesh, camera)
 
 
 class Deodr(Peer):
@@ -187,3 +192,49 @@ class Mitsuba(Peer):
                 if part == 1:  # the surface emits its depth
                     total[:, 2] += torch.from_numpy(np.array(drjit.grad(values))).reshape(-1, 3).sum(1)
         return total
+
+
+class PyTorch3D(Peer):
+    """Its soft rasterizer with the settings of its tutorial on fitting textured meshes: Liu et al. 2019; on the CPU."""
+
+    name = "PyTorch3D, soft, 50 faces"
+    sigma = 1e-4
+    faces_per_pixel = 50
+
+    def parts(self, vertices: Tensor) -> list[Tensor]:
+        """[H, W, 4] colour over white, and depth over 0; alpha last."""
+        from pytorch3d.renderer import (
+            BlendParams,
+            MeshRasterizer,
+            PerspectiveCameras,
+            RasterizationSettings,
+            TexturesVertex,
+            softmax_rgb_blend,
+        )
+        from pytorch3d.structures import Meshes
+
+        camera = PerspectiveCameras(
+            focal_length=((self.focal, self.focal),), principal_point=((self.cx, self.cy),), in_ndc=False,
+            image_size=((self.height, self.width),),
+        )  # fmt: skip
+        settings = RasterizationSettings(
+            image_size=(self.height, self.width), blur_radius=math.log(1 / self.sigma - 1) * self.sigma,
+            faces_per_pixel=self.faces_per_pixel, perspective_correct=False, bin_size=0,
+        )  # fmt: skip
+        rasterizer = MeshRasterizer(cameras=camera, raster_settings=settings)
+        placed = (vertices * vertices.new_tensor([-1.0, -1.0, 1.0])).float()  # its x points left, its y up
+        shape, fragments, images = Meshes([placed], [self.mesh.faces]), None, []
+        for values, background in ((self.colors, 1.0), (vertices[:, 2:].expand(-1, 3), 0.0)):
+            shape.textures = TexturesVertex([values.float()])
+            fragments = rasterizer(shape) if fragments is None else fragments
+            blend = BlendParams(sigma=self.sigma, gamma=1e-4, background_color=(background,) * 3)
+            images.append(softmax_rgb_blend(shape.sample_textures(fragments), fragments, blend)[0].double())
+        return images
+
+    def image(self, vertices: Tensor) -> Tensor:
+        color, depth = self.parts(vertices)
+        return torch.cat([color[..., :3], depth[..., :1], color[..., 3:]], dim=-1)
+
+    def gradient(self, vertices: Tensor, weights: Tensor) -> Tensor:
+        vertices = vertices.detach().requires_grad_()
+        return torch.autograd.grad((self.image(vertices) * weights).sum(), vertices)[0]
