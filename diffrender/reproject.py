@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, PinholeCamera, so3_exp, so3_log
-from .checks import check_tensor, shape_of
+from .checks import broadcast_shapes, check_tensor, shape_of
 from .sampling.sample import Mode, Padding, sample
 
 # A flat image reaches at most so far from its axis: farther out a pixel of it would be fifteen times as wide.
@@ -37,6 +37,7 @@ def reproject(
         image: [*batch, H, W, C] taken by `source`, of its size.
         source, target: any cameras; batches broadcast.
         depth: of what the target sees, in its own measure (see the camera): a number, or [*batch, H, W] of its size.
+            Nobody asks whether something stands before it in the source: for that, compare with the source's depth.
         plane: (a, b, c, d), all that is seen lies on a x + b y + c z = d of the world. Without depth and plane it is
             infinitely far, so that only directions count: right for cameras that share their centre.
         samples: N x N look-ups in each pixel of the target, averaged. One is enough where pixels do not shrink; where
@@ -56,7 +57,7 @@ def reproject(
         raise ValueError(f"image must be [*batch, H, W, C] of the source's size {source.size}; got {shape_of(image)}")
     xy, valid = reprojection_map(source, target, depth=depth, plane=plane, samples=samples)
     height, width = target.size
-    batch = torch.broadcast_shapes(image.shape[:-3], valid.shape[:-3])
+    batch = broadcast_shapes(image.shape[:-3], valid.shape[:-3])
     flat = xy.reshape(*xy.shape[:-4], -1, 2).expand(*batch, -1, 2)
     values = sample(image, flat, mode=mode, padding=padding).reshape(*batch, height, width, samples * samples, -1)
     whole = valid.all(-1).expand(*batch, height, width)

@@ -42,8 +42,8 @@ class ColmapModel:
 
         Every image gets a camera of its own, both numbered from 1.
         """
-        if len(names) != len(cameras):
-            raise ValueError(f"names and cameras must be as many; got {len(names)} and {len(cameras)}")
+        if len(names) != len(cameras) or not names:
+            raise ValueError(f"names and cameras must be as many, and not none; got {len(names)} and {len(cameras)}")
         numbers = torch.arange(1, len(names) + 1)
         records = [ColmapCamera.from_camera(c, camera_id=i) for i, c in enumerate(cameras, start=1)]
         R, t = (torch.stack([getattr(c, name).detach().double().cpu() for c in cameras]) for name in ("R", "t"))

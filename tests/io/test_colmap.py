@@ -197,7 +197,7 @@ def test_cameras_that_colmap_has_not_are_refused() -> None:
         ColmapCamera.from_camera(PinholeCamera(torch.ones(2), 1.0, 1.0, 1.0, size=(4, 4)))
     with pytest.raises(ValueError, match="camera 1 is DIVISION, which no camera here is like; there are SIMPLE"):
         ColmapCamera(1, "DIVISION", (4, 4), floats(1, 1, 1, 1, 0)).camera()
-    with pytest.raises(ValueError, match="names and cameras must be as many; got 1 and 0"):
+    with pytest.raises(ValueError, match="names and cameras must be as many, and not none; got 1 and 0"):
         ColmapModel.from_cameras(["a"], [])
 
 
