@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,8 @@ class Lives:
         life = int(self.process.stdout.readline())
         if seconds is not None:
             time.sleep(seconds)
-            os.kill(life, signal.SIGKILL)  # a process that has ended but was not waited for takes it without a word
+            with suppress(ProcessLookupError):  # it was done already
+                os.kill(life, signal.SIGKILL)
         return int(self.process.stdout.readline())
 
     def end(self) -> None:
