@@ -56,7 +56,7 @@ def intersections(mesh: Mesh, face_group: Tensor | None = None) -> Intersections
         face_group = _checked_group(face_group, mesh)
     found = _crossings(mesh, face_group)
     if len(found.faces) == 0:
-        return Intersections(mesh.vertices.new_zeros(0, 2, 3), found.faces)
+        return Intersections(mesh.vertices[:0].reshape(0, 2, 3), found.faces)
     # index_select and not vertices[sides]: its backward gives the same bits from run to run on the CPU
     sides = mesh.vertices.index_select(0, found.sides.reshape(-1)).reshape(-1, 2, 3)
     corners = mesh.faces.index_select(0, found.crossed.reshape(-1)).reshape(-1)
