@@ -96,14 +96,13 @@ def first_faces(
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
     beside: Tensor | None = None,
-    limit: Tensor | None = None,
     cull_backfaces: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and its depth [N] along single rays [N, 3] (camera frame) through pixels `xy` [N, 2].
 
     With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge; with
     `skip_faces` [N, 2], through these faces (-1: none). Of a ray that passes through an edge, `beside` [N, 3] says what
-    it meets: what is on this side of the edge; and what is nearer than `limit` [N], on whichever side.
+    it meets: what is on this side of the edge.
     """
     vertices, faces, face_view = scene.vertices.detach(), scene.faces, scene.face_view
     starts = None if scene.camera.is_central else origins
@@ -113,13 +112,13 @@ def first_faces(
         return first_hit_linear(
             vertices, *scene.projected, faces, face_view, rays,
             cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge, skip_faces=skip_faces,
-            beside=beside, limit=limit,
+            beside=beside,
         )  # fmt: skip
     tree = build_ray_tree(starts, directions, scattered_slots(view, xy, scene.num_views))
     return first_hit(
         vertices, faces, face_view, tree,
         z_depth=False, cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge, skip_faces=skip_faces,
-        beside=beside, limit=limit,
+        beside=beside,
     )  # fmt: skip
 
 

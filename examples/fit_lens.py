@@ -24,7 +24,7 @@ from diffrender.regularizers import laplacian_smoothness, normal_consistency
 from diffrender.subdivide import subdivide
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-SIZE = (160, 160)
+SIZE = (120, 120)
 
 
 class DoorViewer(dr.Camera):
@@ -43,7 +43,7 @@ class DoorViewer(dr.Camera):
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
-parser.add_argument("--steps", type=int, default=100, help="optimizer steps for each of two levels of each fit")
+parser.add_argument("--steps", type=int, default=180, help="optimizer steps for each of two levels of each fit")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(0)
@@ -53,7 +53,7 @@ truth = dr.load_mesh(ASSETS / "giraffe.glb")
 rings = [dr.orbit_poses(8, distance=1.9, elevation=angle) for angle in (35.0, -15.0)]
 eyes = torch.cat([-(R.mT @ t[..., None])[..., 0] for R, t in rings])
 R, t = dr.look_at(eyes, 0.7 * torch.rand(16, 3) - 0.35)
-lens = DoorViewer(90.0, 1.15, size=SIZE, R=R, t=t)
+lens = DoorViewer(54.0, 1.15, size=SIZE, R=R, t=t)
 with torch.no_grad():
     silhouettes = dr.render(truth, lens, samples=2)[..., -1]
 
@@ -94,7 +94,7 @@ pinhole_optics = torch.tensor([1.0, 1.0, 1.0, 1.0], requires_grad=True)
 
 
 def pinhole() -> dr.Camera:
-    fx, fy, cx, cy = pinhole_optics * torch.tensor([90.0 * 1.15, 90.0, 80.0, 80.0])
+    fx, fy, cx, cy = pinhole_optics * torch.tensor([54.0 * 1.15, 54.0, 60.0, 60.0])
     return dr.PinholeCamera(fx, fy, cx, cy, size=SIZE, R=R, t=t)
 
 

@@ -307,21 +307,6 @@ def test_walls_seen_edge_on_have_one_outline(turn: float, dtype: torch.dtype) ->
         assert slope.item() == pytest.approx(8 * 9.3, rel=near)
 
 
-@pytest.mark.parametrize("kind", ["pinhole", "orthographic", "fisheye", "opencv"])
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_of_rectangles_that_hide_each_other_exactly_the_nearest_is_seen(kind: str, order: tuple[int, ...]) -> None:
-    camera = camera_of(kind).to(dtype=F64)
-    corners = torch.tensor([[-0.7, -0.5, 2.0], [0.6, -0.6, 2.0], [0.55, 0.7, 2.0], [-0.8, 0.45, 2.0]], dtype=F64)
-    parts = []
-    for i in order:
-        depth = 1 + 0.37 * i
-        scaled = corners * (corners.new_tensor([1, 1, depth]) if kind == "orthographic" else depth)
-        parts.append(fan(scaled).replace(vertex_colors=torch.eye(3, dtype=F64)[i].expand(4, 3)))
-    image = render(join(parts), camera)
-    alone = render(fan(corners).replace(vertex_colors=torch.eye(3, dtype=F64)[0].expand(4, 3)), camera)
-    torch.testing.assert_close(image, alone, rtol=0, atol=1e-9)
-
-
 def test_rectangle_beside_another_behind_it_in_the_image_has_one_edge_there() -> None:
     """Where the image of one ends, that of another, further away, begins."""
     camera = camera_of("pinhole").to(dtype=F64)

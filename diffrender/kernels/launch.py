@@ -123,7 +123,6 @@ def first_hit_linear(
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
     beside: Tensor | None = None,
-    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along single rays of cameras whose rays are affine in the pixel.
 
@@ -135,8 +134,8 @@ def first_hit_linear(
     skip = rays.order.new_full((num_rays,), -1) if skip_edge is None else skip_edge.index_select(0, rays.order)
     if skip_faces is not None:
         skip_faces = skip_faces.index_select(0, rays.order)
-    if beside is not None and limit is not None:
-        beside, limit = beside.index_select(0, rays.order), limit.index_select(0, rays.order)
+    if beside is not None:
+        beside = beside.index_select(0, rays.order)
     directions = rays.directions if num_rays else rays.directions.new_zeros(1, 3)
     args = [
         vectors(vertices),
@@ -154,7 +153,7 @@ def first_hit_linear(
         vectors(directions),
         wp.from_torch(skip),
         wp.from_torch(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
-        *_nudges(beside, limit, vertices),
+        vectors(vertices.new_zeros(0, 3) if beside is None else beside),
         int(rays.origins is None),
         int(cull),
         rays.height,
@@ -176,7 +175,6 @@ def first_hit(
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
     beside: Tensor | None = None,
-    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along each ray of a tree.
 
@@ -188,7 +186,6 @@ def first_hit(
         skip_faces: [N, 2] faces that each ray passes through, -1 for none.
         beside: [N, 3] where a ray passes through an edge, as far as rounding can tell, it meets what is on this side of
             the edge, without the faces that are seen edge-on there.
-        limit: [N] depth up to which it also meets what is on the other side; goes with `beside`.
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
@@ -202,9 +199,8 @@ def first_hit(
         skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
     if skip_faces is not None and len(skip_faces):
         skip_faces = skip_faces.index_select(0, tree.slots.clamp(min=0).reshape(-1))
-    if beside is not None and limit is not None and len(beside):
-        index = tree.slots.clamp(min=0).reshape(-1)
-        beside, limit = beside.index_select(0, index), limit.index_select(0, index)
+    if beside is not None and len(beside):
+        beside = beside.index_select(0, tree.slots.clamp(min=0).reshape(-1))
     central = tree.origins is None
     counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
@@ -218,7 +214,7 @@ def first_hit(
         vectors(tree.directions.flatten(0, 1)),
         wp.from_torch(skip.reshape(-1)),
         wp.from_torch(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
-        *_nudges(beside, limit, vertices),
+        vectors(vertices.new_zeros(0, 3) if beside is None else beside),
         vectors(tree.centers.flatten(0, 1)),
         vectors(tree.halves.flatten(0, 1)),
         vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),
@@ -374,13 +370,6 @@ def _faces(hits: Tensor) -> Tensor:
 def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -> int:
     """Distance between the copies of a vertex; 0 when there is one copy."""
     return 0 if face_view is not None else vertices.shape[0] // num_views
-
-
-def _nudges(beside: Tensor | None, limit: Tensor | None, like: Tensor) -> tuple[Any, Any]:
-    """Empty if nothing is asked for."""
-    if beside is None or limit is None:
-        beside, limit = like.new_zeros(0, 3), like.new_zeros(0)
-    return vectors(beside), wp.from_torch(limit.contiguous())
 
 
 def _small_ints(values: Sequence[int], like: Tensor) -> Any:

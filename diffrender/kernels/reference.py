@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 MAX_OUTSIDE = 0.25  # of a barycentric: far beyond what rounding does to a face that is not edge-on
-AT_EDGE = 8  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
+AT_EDGE = 2  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
 EPSILON = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 CHUNK_ELEMENTS = 1 << 22  # rays x faces looked at together; bounds the memory
 
@@ -23,14 +23,13 @@ def first_hit_reference(
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
     beside: Tensor | None = None,
-    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and depth [N] (infinity: none) along rays [N, 3] among `corners` [F, 3, 3]."""
     hits, depths = [], []
     size = max(CHUNK_ELEMENTS // max(corners.shape[0], 1), 1)
     for begin in range(0, directions.shape[0], size):
         part = slice(begin, begin + size)
-        nudge = None if beside is None or limit is None else (beside[part], limit[part])
+        nudge = None if beside is None else beside[part]
         depth = hit_depths(corners, None if origins is None else origins[part], directions[part], z_depth, cull, nudge)
         if face_edges is not None and skip_edge is not None:
             skipped = (face_edges.unsqueeze(0) == skip_edge[part, None, None]).any(-1) & (skip_edge[part, None] >= 0)
@@ -57,9 +56,9 @@ def hit_depths(
     directions: Tensor,
     z_depth: bool,
     cull: bool,
-    nudge: tuple[Tensor, Tensor] | None = None,
+    nudge: Tensor | None = None,
 ) -> Tensor:
-    """Depth [N, F] at which each ray meets each face, infinity where it does not; `nudge` is `beside` and `limit`."""
+    """Depth [N, F] at which each ray meets each face, infinity where it does not; `nudge` [N, 3] as `beside`."""
     points = [corners[:, i].unsqueeze(0) for i in range(3)]  # [1, F, 3]
     if origins is not None:
         points = [p - origins.unsqueeze(1) for p in points]  # [N, F, 3]
@@ -81,20 +80,14 @@ def hit_depths(
     z = [dot3(measure, p) for p in points]
     depth = ((w[0] * z[0] + w[1] * z[1]) + w[2] * z[2]) / total
     if nudge is not None:
-        u, limit = nudge[0].unsqueeze(1), nudge[1].unsqueeze(1)
         sides = [(points[i], points[(i + 1) % 3]) for i in (1, 2, 0)]
         eps = AT_EDGE * EPSILON[d.dtype]
-        bounds = [
-            eps * _extent(p + q) * _extent(torch.linalg.cross(*torch.broadcast_tensors(d, q - p))) for p, q in sides
-        ]
-        inside = torch.zeros_like(inside)
-        for way in (u, -u):
-            nudged = [
-                torch.where(x.abs() <= bound, dot3(way, n), x).sign()
-                for x, bound, n in zip(w, bounds, normals, strict=True)
-            ]
-            met = (nudged[0] == total.sign()) & (nudged[1] == total.sign()) & (nudged[2] == total.sign())
-            inside |= met if way is u else met & (depth < limit)
+        inside = torch.ones_like(inside)
+        bounds = []
+        for x, n, (p, q) in zip(w, normals, sides, strict=True):
+            bound = eps * _extent(p + q) * _extent(torch.linalg.cross(*torch.broadcast_tensors(d, q - p)))
+            inside &= torch.where(x.abs() <= bound, dot3(nudge.unsqueeze(1), n), x).sign() == total.sign()
+            bounds.append(bound)
         inside &= total.abs() > (bounds[0] + bounds[1]) + bounds[2]
         if cull:
             inside &= total < 0

@@ -19,7 +19,7 @@ from .warp_math import OPTIONS, make_math
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
-AT_EDGE = wp.constant(8)  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
+AT_EDGE = wp.constant(2)  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
 
 
 class VisibilityKernels(NamedTuple):
@@ -68,11 +68,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
 
     @wp.func
-    def hit_beside(d: vec3, g: vec3, u: vec3, limit: real, a: vec3, b: vec3, c: vec3, cull: int):
-        """Depth where the ray meets the triangle, or -1; nudged towards `u`, where it passes by edges of the triangle.
-
-        Nearer than `limit`, also what it meets when nudged to the other side.
-        """
+    def hit_beside(d: vec3, g: vec3, u: vec3, a: vec3, b: vec3, c: vec3, cull: int):
+        """Depth where the ray meets the triangle, or -1; where it passes through its edges, nudged towards `u`."""
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
@@ -85,18 +82,11 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         depth = real(-1.0)
         total = (w0 + w1) + w2
         if wp.abs(total) > (b0 + b1) + b2:  # otherwise seen edge-on: there is nothing to meet beside it
-            u0 = dot3(u, n0)
-            u1 = dot3(u, n1)
-            u2 = dot3(u, n2)
             sign = wp.sign(total)
-            if cull == 0 or sign < real(0.0):
-                found = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
-                one = nudged_sign(w0, b0, u0) == sign and nudged_sign(w1, b1, u1) == sign
-                one = one and nudged_sign(w2, b2, u2) == sign
-                other = nudged_sign(w0, b0, -u0) == sign and nudged_sign(w1, b1, -u1) == sign
-                other = other and nudged_sign(w2, b2, -u2) == sign
-                if one or (other and found < limit):
-                    depth = found
+            met = nudged_sign(w0, b0, dot3(u, n0)) == sign and nudged_sign(w1, b1, dot3(u, n1)) == sign
+            met = met and nudged_sign(w2, b2, dot3(u, n2)) == sign
+            if met and (cull == 0 or sign < real(0.0)):
+                depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
         return depth
 
     @wp.func
@@ -346,7 +336,6 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
         beside: wp.array(dtype=vec3),
-        limits: wp.array(dtype=real),
         centers: wp.array(dtype=vec3),
         halves: wp.array(dtype=vec3),
         moment_centers: wp.array(dtype=vec3),
@@ -455,7 +444,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                                 oc = c - origins[slot]
                             depth = real(-1.0)
                             if beside.shape[0] > 0:
-                                depth = hit_beside(d, g, beside[slot], limits[slot], oa, ob, oc, cull)
+                                depth = hit_beside(d, g, beside[slot], oa, ob, oc, cull)
                             elif central != 0:
                                 depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
                             else:
@@ -495,7 +484,6 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
         beside: wp.array(dtype=vec3),
-        limits: wp.array(dtype=real),
         central: int,
         cull: int,
         height: int,
@@ -585,7 +573,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                             oc = c - origins[ray]
                         depth = real(-1.0)
                         if beside.shape[0] > 0:
-                            depth = hit_beside(d, g, beside[ray], limits[ray], oa, ob, oc, cull)
+                            depth = hit_beside(d, g, beside[ray], oa, ob, oc, cull)
                         elif central != 0:
                             depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
                         else:
