@@ -393,39 +393,25 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     # Other edges may be at the same place in the image, as those before and behind a wall that is seen edge-on: what
     # is seen beside this one is what lies on that side of them.
     beside = torch.where((right < 0).unsqueeze(-1), -to_left, to_left)
-    rays = (view, xy, origins, directions, beside, lines.edge.index_select(0, line))
-    behind, behind_depth = _beyond(scene, *rays, skip_faces, cull)
-    keep = sure & (behind_depth > limit)
-    crease = (keep & (left >= 0) & (right >= 0)).nonzero().squeeze(-1)
-    if len(crease):  # has to be seen on both sides
-        v, p, o, d, u, edge = (x.index_select(0, crease) for x in rays)
-        faces = None if skip_faces is None else skip_faces.index_select(0, crease)
-        _, other_depth = _beyond(scene, v, p, o, d, -u, edge, faces, cull)
-        keep[crease] = other_depth > limit.index_select(0, crease)
+    # What jumps between two faces, both in front, has to be seen on both sides: these are asked for in the same pass.
+    count, crease = len(line), ((left >= 0) & (right >= 0)).nonzero().squeeze(-1)
+    rays = [view, xy, origins, directions, lines.edge.index_select(0, line)]
+    if skip_faces is not None:
+        rays.append(skip_faces)
+    view, ray_xy, origins, directions, edge, *skipped = (torch.cat([x, x.index_select(0, crease)]) for x in rays)
+    behind, behind_depth = first_faces(
+        scene, view, ray_xy, origins, directions,
+        skip_edge=edge, skip_faces=skipped[0] if skipped else None, cull_backfaces=cull,
+        beside=torch.cat([beside, -beside.index_select(0, crease)]),
+    )  # fmt: skip
+    keep = sure & (behind_depth[:count] > limit)
+    keep[crease] &= behind_depth[count:] > limit.index_select(0, crease)
     keep = keep.nonzero().squeeze(-1)
     segment, low, high, line, xy, pixel, center, behind, left, right = (
         x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind, left, right)
     )
     left, right = (torch.where(face >= 0, face, behind) for face in (left, right))
     return _Pieces(segment, low, high, line, xy, pixel, center, left, right)
-
-
-def _beyond(
-    scene: Scene,
-    view: Tensor,
-    xy: Tensor,
-    origins: Tensor,
-    directions: Tensor,
-    beside: Tensor,
-    edge: Tensor,
-    skip_faces: Tensor | None,
-    cull: bool,
-) -> tuple[Tensor, Tensor]:
-    """The first face and its depth along rays through lines, past the faces there, and `beside` other lines."""
-    return first_faces(
-        scene, view, xy, origins, directions,
-        skip_edge=edge, skip_faces=skip_faces, beside=beside, cull_backfaces=cull,
-    )  # fmt: skip
 
 
 def _pixels(
