@@ -91,7 +91,7 @@ def _crossings(mesh: Mesh, face_group: Tensor | None) -> Crossings:
     # What is near is found for surfaces that hang together where they are welded, and for all faces of a mesh.
     if face_group is not None or not torch.equal(vertices.index_select(0, topology.weld), vertices):
         return crossings(vertices, *surface, face_group)
-    last = topology.notes.get("intersections")
+    last, near, slack = topology.notes.get("intersections"), None, None
     if isinstance(last, _LastSearch) and last.vertices.dtype == vertices.dtype:
         way = float(torch.linalg.vector_norm(vertices - last.vertices, dim=-1).max()) if len(vertices) else 0.0
         if last.near is not None and way < last.near.slack:
@@ -99,11 +99,11 @@ def _crossings(mesh: Mesh, face_group: Tensor | None) -> Crossings:
         if way < 2 * last.slack:
             near = near_faces(vertices, *surface, last.slack, MAX_NEAR * mesh.num_faces)
             slack = 0.0 if near is None else last.slack
-            topology.notes["intersections"] = _LastSearch(vertices.clone(), slack, near)
-            if near is not None:
-                return crossings_among(near, vertices, *surface)
-    topology.notes["intersections"] = _LastSearch(vertices.clone(), SLACK * _mean_side(mesh), None)
-    return crossings(vertices, *surface)
+        elif last.slack == 0:
+            slack = 0.0
+    slack = SLACK * _mean_side(mesh) if slack is None else slack
+    topology.notes["intersections"] = _LastSearch(vertices.clone(), slack, near)
+    return crossings(vertices, *surface) if near is None else crossings_among(near, vertices, *surface)
 
 
 def _mean_side(mesh: Mesh) -> float:
