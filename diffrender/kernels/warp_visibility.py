@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import warp as wp
 
+from .reference import AT_EDGE, EPSILON
 from .warp_math import OPTIONS, make_math
 
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
-AT_EDGE = wp.constant(2)  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
 
 
 class VisibilityKernels(NamedTuple):
@@ -36,7 +36,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, dot3, plane_normal, side_sign = make_math(real)
     wide3 = wp.types.vector(3, wp.float64)
-    epsilon = wp.constant(real(1.2e-7 if real == wp.float32 else 2.3e-16))
+    epsilon = wp.constant(real(EPSILON[wp.dtype_to_torch(real)]))
+    at_edge_epsilon = wp.constant(real(AT_EDGE * EPSILON[wp.dtype_to_torch(real)]))
 
     @wp.func
     def hit_depth(d: vec3, g: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int):
@@ -60,7 +61,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
     @wp.func
     def at_edge(d: vec3, p: vec3, q: vec3):
         """How large `d . plane_normal(p, q)` may be if the ray passes through the edge, but for rounding of p and q."""
-        return real(AT_EDGE) * epsilon * extent(p + q) * extent(wp.cross(d, q - p))
+        return at_edge_epsilon * extent(p + q) * extent(wp.cross(d, q - p))
 
     @wp.func
     def nudged_sign(w: real, bound: real, nudge: real):
