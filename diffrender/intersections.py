@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import steady
 from .checks import shape_of
 from .kernels.intersections import Crossings, NearFaces, crossings, crossings_among, near_faces
 from .mesh import Mesh
@@ -111,7 +112,7 @@ def _mean_side(mesh: Mesh) -> float:
     if mesh.num_faces == 0:
         return 0.0
     start, end = (mesh.vertices.detach().index_select(0, mesh.faces[:, i]) for i in (0, 1))
-    return float(torch.linalg.vector_norm(end - start, dim=-1).mean())
+    return float(steady.mean(torch.linalg.vector_norm(end - start, dim=-1)))
 
 
 def _meeting_points(sides: Tensor, corners: Tensor) -> Tensor:

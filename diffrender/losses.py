@@ -8,6 +8,7 @@ Losses work on linear colour, as `render` returns it. Figures of merit are those
 import torch
 from torch import Tensor
 
+from . import steady
 from .checks import check_tensor, shape_of
 from .io.images import encode_srgb
 
@@ -69,7 +70,7 @@ def iou(alpha: Tensor, mask: Tensor) -> Tensor:
     tensor(0.5000)
     """
     _check_alike("alpha", alpha, "mask", mask)
-    both, either = torch.minimum(alpha, mask).sum((-2, -1)), torch.maximum(alpha, mask).sum((-2, -1))
+    both, either = _sum_of_pixels(torch.minimum(alpha, mask)), _sum_of_pixels(torch.maximum(alpha, mask))
     return torch.where(either > 0, both / either.clamp(min=_EMPTY), 1.0)
 
 
@@ -89,19 +90,24 @@ def psnr(color: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor
     _check_alike("color", color, "target", target)
     squared = (encode_srgb(color.clamp(0, 1)) - encode_srgb(target.clamp(0, 1))).square().mean(-1)
     if mask is None:
-        mean = squared.mean((-2, -1))
+        mean = _sum_of_pixels(squared) / (squared.shape[-2] * squared.shape[-1])
     else:
         _check_alike("mask", mask, "color without its channels", squared)
-        mean = (squared * mask).sum((-2, -1)) / mask.sum((-2, -1)).clamp(min=_EMPTY)
+        mean = _sum_of_pixels(squared * mask) / _sum_of_pixels(mask).clamp(min=_EMPTY)
     return 10 * (1 / mean).log10()
+
+
+def _sum_of_pixels(values: Tensor) -> Tensor:
+    """[...] sums of [..., H, W]: row by row, which threads do not divide, also where there is one image only."""
+    return values.sum(-1).sum(-1)
 
 
 def _mean(error: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of `error`, weighted; 0 where all weights are 0."""
     if weight is None:
-        return error.mean()
+        return steady.mean(error)
     _check_alike("mask", weight, "the images without their channels", error)
-    return (error * weight).sum() / weight.sum().clamp(min=_EMPTY)
+    return steady.total(error * weight) / steady.total(weight).clamp(min=_EMPTY)
 
 
 def _check_alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:

@@ -7,6 +7,7 @@ returns one number that does not depend on the number of vertices; where it says
 import torch
 from torch import Tensor
 
+from . import steady
 from .derivatives import differentiable_once
 from .mesh import Mesh
 from .topology import Topology
@@ -60,9 +61,9 @@ def laplacian_smoothness(mesh: Mesh) -> Tensor:
     apart = end - start
     pull = torch.zeros_like(mesh.vertices).index_add(0, topology.edges[:, 0], apart)
     pull = pull.index_add(0, topology.edges[:, 1], -apart) / degree.clamp(min=1)[:, None]
-    size = apart.detach().square().sum(-1).mean()
+    size = steady.mean(apart.detach().square().sum(-1))
     # a mesh collapsed to a point has size zero, and nothing to smooth
-    return pull.square().sum() / (degree > 0).sum() / size.clamp(min=torch.finfo(size.dtype).tiny)
+    return steady.total(pull.square()) / (degree > 0).sum() / size.clamp(min=torch.finfo(size.dtype).tiny)
 
 
 def normal_consistency(mesh: Mesh) -> Tensor:
@@ -79,7 +80,7 @@ def normal_consistency(mesh: Mesh) -> Tensor:
     left, right = normals.index_select(0, halfedges[0] // 3), normals.index_select(0, halfedges[1] // 3)
     # half-edges of two faces that agree in their orientation run against each other; where they do not, turn one around
     sign = _direction(mesh, topology, halfedges[0]) * -_direction(mesh, topology, halfedges[1])
-    return (1 - sign * (left * right).sum(-1)).mean()
+    return steady.mean(1 - sign * (left * right).sum(-1))
 
 
 def edge_length(mesh: Mesh, *, target: float | None = None) -> Tensor:
@@ -97,8 +98,8 @@ def edge_length(mesh: Mesh, *, target: float | None = None) -> Tensor:
     length = torch.where(alive, torch.where(alive, squared, 1.0).sqrt(), 0.0)
     if target is not None and target <= 0:
         raise ValueError(f"target must be a positive length; got {target}")
-    goal = length.mean() if target is None else length.new_tensor(target)
-    return ((length - goal) / goal.clamp(min=torch.finfo(length.dtype).tiny)).square().mean()
+    goal = steady.spread(steady.mean(length) if target is None else length.new_tensor(target), len(length))
+    return steady.mean(((length - goal) / goal.clamp(min=torch.finfo(length.dtype).tiny)).square())
 
 
 def _laplacian(topology: Topology, weights: Tensor) -> Tensor:

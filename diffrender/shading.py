@@ -143,9 +143,9 @@ class PointLight(Light):
         to_light = _vector("position", self.position, positions) - positions
         squared = (to_light * to_light).sum(-1, keepdim=True)
         # A point at the light itself sees no direction. The bound keeps d^-5, which the gradient meets, in range.
-        squared = squared.clamp_min(torch.finfo(positions.dtype).tiny ** (1 / 3))
+        closeness = squared.clamp_min(torch.finfo(positions.dtype).tiny ** (1 / 3)).rsqrt()
         facing = (normals * to_light).sum(-1, keepdim=True).clamp_min(0.0)
-        return facing * squared.pow(-1.5) * _vector("color", self.color, positions)
+        return facing * (closeness * closeness * closeness) * _vector("color", self.color, positions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,15 @@
-"""The same bits: forward and backward, from run to run, and for one thread and two."""
+"""The same bits: forward and backward, from run to run, and for any number of threads."""
 
 import pytest
 import torch
 from lenses import Panorama, Pushbroom, Stereographic, WavyTelecentric
+from threads import Unsteady
 from torch import Tensor
 
+from diffrender import steady
 from diffrender.cameras import (
     Camera,
+    EquirectangularCamera,
     FisheyeCamera,
     OpenCVCamera,
     OrthographicCamera,
@@ -19,7 +22,7 @@ from diffrender.primitives import sphere
 from diffrender.render import render
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLight, SphericalHarmonicsLight
 
-SIZE = (47, 53)  # with samples=2 nearly 10,000 rays a view: enough for work to be split
+SIZE = (47, 53)  # with samples=2 nearly 10,000 rays a view: enough for kernels to split the work
 CAMERAS: dict[str, Camera] = {
     "pinhole": PinholeCamera(50.0, 52.0, 26.8, 23.3, size=SIZE),
     "orthographic": OrthographicCamera(18.0, 17.0, 26.8, 23.3, size=SIZE),
@@ -75,7 +78,7 @@ def image_and_gradients(camera: Camera, normals: str) -> tuple[Tensor, ...]:
     batch = render(moved, views, background=0.3, shader=shader, samples=2)
     listed = render([moved, moved], views, background=0.3, shader=shader)
     weight = torch.linspace(-1, 1, batch.numel()).reshape(batch.shape)
-    gradients = torch.autograd.grad(((batch + 2 * listed) * weight).sum(), list(leaves.values()))
+    gradients = torch.autograd.grad(steady.total((batch + 2 * listed) * weight), list(leaves.values()))
     for name, gradient in zip(leaves, gradients, strict=True):
         assert (gradient != 0).any(), name
     return batch.detach(), listed.detach(), *gradients
@@ -94,3 +97,19 @@ def test_same_bits_from_run_to_run_and_for_one_thread_and_two(kind: str, normals
         torch.set_num_threads(threads)
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0)
+
+
+UNEVEN = (101, 109)  # four rays a pixel are more than torch leaves undivided, and no number of them that suits vectors
+LARGE: dict[str, Camera] = {
+    "pinhole": PinholeCamera(100.0, 104.0, 54.1, 49.3, size=UNEVEN),
+    "opencv": OpenCVCamera(100.0, 104.0, 54.1, 49.3, dist=(-0.3, 0.1, 0.002, -0.003, 0.02), size=UNEVEN),
+    "panorama": EquirectangularCamera(50.0, 50.0, 54.1, 49.3, size=UNEVEN),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_no_operation_of_rendering_minds_the_number_of_threads(kind: str) -> None:
+    with Unsteady() as unsteady:
+        image_and_gradients(LARGE[kind], "smooth")
+    assert unsteady.found == []
+    assert unsteady.asked > 500  # of a thousand and more

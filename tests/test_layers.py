@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "diffrender"
 
 # Lower ones first; modules of one line may not import each other, except within one folder.
 LAYERS = (
-    ("checks", "derivatives", "gather"),
+    ("checks", "derivatives", "gather", "steady"),
     ("topology",),
     ("mesh",),
     ("primitives", "subdivide", "remesh", "isosurface"),
@@ -34,7 +34,7 @@ LAYERS = (
     ("__init__", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-IO_MAY_IMPORT = {"checks", "mesh", "cameras", "io"}  # it stands beside the stages of rendering
+IO_MAY_IMPORT = {"checks", "steady", "mesh", "cameras", "io"}  # it stands beside the stages of rendering
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffrender import steady
 from diffrender.kernels import LensKind
 
 # Beyond a thousand focal lengths aside points are treated as there: the powers of a distortion stay finite.
@@ -153,7 +154,7 @@ class Angular(Lens):
         general = ~near & ~_on_axis(s, z)
         r = torch.sqrt(torch.where(general, s, 1.0))
         # On the axis but not ahead nothing is seen: any finite number will do.
-        wide = torch.where(general, torch.atan2(omega * gain * r, torch.where(general, z, 1.0)), 1.0)
+        wide = torch.where(general, steady.atan2(omega * gain * r, torch.where(general, z, 1.0)), 1.0)
         if isinstance(omega, Tensor):
             series, wide = series * gain, wide / torch.where(omega > 0, omega, 1.0)
         return torch.where(near, series, wide / r)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from diffrender import steady
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.parameters import Parameter
 
@@ -70,7 +71,7 @@ class EquirectangularCamera(IntrinsicsCamera):
         longitude, across = _longitude(points)
         y = points[..., 1]
         apex = (across == 0) & (y == 0)
-        return self.plane_to_pixels(longitude, torch.atan2(y, torch.where(apex, 1.0, across)))
+        return self.plane_to_pixels(longitude, steady.atan2(y, torch.where(apex, 1.0, across)))
 
     def from_pixels(self, xy: Tensor) -> Tensor:
         longitude, latitude = self.pixels_to_plane(xy)
@@ -152,7 +153,7 @@ def _longitude(points: Tensor) -> tuple[Tensor, Tensor]:
     """The angle about the y axis, and the distance from it; 0 on the poles, without a gradient."""
     on_pole = _on_pole(points)
     x, z = torch.where(on_pole, 0.0, points[..., 0]), torch.where(on_pole, 1.0, points[..., 2])
-    return torch.atan2(x, z), torch.where(on_pole, 0.0, torch.sqrt(x * x + z * z))
+    return steady.atan2(x, z), torch.where(on_pole, 0.0, torch.sqrt(x * x + z * z))
 
 
 def _on_pole(points: Tensor) -> Tensor:

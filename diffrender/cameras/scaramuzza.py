@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from diffrender import steady
 from diffrender.cameras.intrinsics import check_each
 from diffrender.cameras.inverse import recorded_step
 from diffrender.cameras.kernel_camera import KernelCamera
@@ -87,7 +88,7 @@ class ScaramuzzaCamera(KernelCamera):
         aside = s > torch.finfo(s.dtype).tiny
         r = torch.where(aside, torch.sqrt(torch.where(aside, s, 1.0)), 0.0)
         with torch.no_grad():
-            angle = torch.atan2(r, z)
+            angle = steady.atan2(r, z)
             valid = angle < self._largest_angle()
             sought = torch.where(valid, angle, 0.0)
             rho = torch.where(valid, self._radius(sought), self._largest_radius())
@@ -120,7 +121,7 @@ class ScaramuzzaCamera(KernelCamera):
 
     def in_domain(self, points: Tensor) -> Tensor:
         r, z = torch.linalg.vector_norm(points[..., :2], dim=-1), points[..., 2]
-        return (torch.atan2(r, z) < self._largest_angle()) & ((r > 0) | (z > 0))
+        return (steady.atan2(r, z) < self._largest_angle()) & ((r > 0) | (z > 0))
 
     def inverse_polynomial(self, degree: int = 12) -> Tensor:
         """The toolbox's other polynomial, from its angle to the radius: [*batch, degree + 1], lowest power first.
@@ -135,7 +136,7 @@ class ScaramuzzaCamera(KernelCamera):
             largest = torch.minimum(radius.amax(-1, keepdim=True), 0.99 * lens._largest_radius())
             nodes = 0.5 - 0.5 * torch.cos(torch.linspace(0, math.pi, 40 * degree, dtype=torch.float64))
             rho = (largest * nodes.to(largest)).double()
-            angle = torch.atan2(rho, -lens._height(rho)) - math.pi / 2
+            angle = steady.atan2(rho, -lens._height(rho)) - math.pi / 2
             powers = angle[..., None] ** torch.arange(degree + 1, device=angle.device)
             return torch.linalg.lstsq(powers, rho[..., None]).solution[..., 0].to(self.dtype)
 
@@ -169,7 +170,7 @@ class ScaramuzzaCamera(KernelCamera):
         def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
             rho = a0 * x
             ahead, slope = -self._height(rho), self._slope(rho)
-            return torch.atan2(rho, ahead), a0 * (ahead + rho * slope) / (rho * rho + ahead * ahead)
+            return steady.atan2(rho, ahead), a0 * (ahead + rho * slope) / (rho * rho + ahead * ahead)
 
         return a0 * invert_monotone(evaluate, angle, self._largest_radius() / a0)
 
@@ -184,4 +185,4 @@ class ScaramuzzaCamera(KernelCamera):
     def _largest_angle(self) -> Tensor:
         lens = self._with({"polynomial": self.polynomial.detach()})
         rho = self._largest_radius()
-        return torch.atan2(rho, -lens._height(rho))
+        return steady.atan2(rho, -lens._height(rho))

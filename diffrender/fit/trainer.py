@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import steady
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 from ..losses import color_loss, silhouette_loss
@@ -270,7 +271,7 @@ class Trainer:
         """What is likely of any surface and its colours."""
         low, high = self._base.topology.edges.unbind(-1)
         apart = self._colors.index_select(0, low) - self._colors.index_select(0, high)
-        prior = COLOR_SMOOTHNESS * apart.square().mean()
+        prior = COLOR_SMOOTHNESS * steady.mean(apart.square())
         if self.settings.fit_shape:
             prior = prior + NORMALS * normal_consistency(mesh)
             prior = prior + LAPLACIAN * laplacian_smoothness(mesh) + EDGES * edge_length(mesh)

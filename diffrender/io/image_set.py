@@ -112,8 +112,7 @@ def area_average(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(image.shape[:2]) == tuple(size):
         return image
-    rows, columns = (_overlaps(image.shape[k], size[k]).to(image) for k in (0, 1))
-    return torch.einsum("yh,hwc,xw->yxc", rows, image, columns)
+    return _averaged(_averaged(image, size[0]).transpose(0, 1), size[1]).transpose(0, 1).contiguous()
 
 
 def image_headers(
@@ -160,10 +159,17 @@ def check_names(source: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{source} speaks more than once of {', '.join(twice)}")
 
 
-def _overlaps(old: int, new: int) -> Tensor:
-    """[new, old] the share that each old pixel has in each new one; rows sum to one."""
-    old_edges = torch.arange(old + 1, dtype=torch.float64)
-    new_edges = torch.arange(new + 1, dtype=torch.float64) * (old / new)
-    start = torch.maximum(old_edges[:-1], new_edges[:-1, None])
-    end = torch.minimum(old_edges[1:], new_edges[1:, None])
-    return (end - start).clamp(min=0) * (new / old)
+def _averaged(image: Tensor, new: int) -> Tensor:
+    """[new, W, C] of an `image` [H, W, C], averaged down its columns.
+
+    One old row of each new one at a time: products of matrices have other bits for other numbers of threads.
+    """
+    old = image.shape[0]
+    start = torch.arange(new, dtype=torch.float64) * (old / new)
+    end = torch.arange(1, new + 1, dtype=torch.float64) * (old / new)
+    first = start.floor()
+    averaged = image.new_zeros(new, *image.shape[1:])
+    for row in first + torch.arange(math.ceil(old / new) + 1)[:, None]:  # [new] old rows that new ones may cover
+        covered = (torch.minimum(end, row + 1) - torch.maximum(start, row)).clamp(min=0) * (new / old)
+        averaged += covered.to(image)[:, None, None] * image.index_select(0, row.long().clamp(max=old - 1))
+    return averaged

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..checks import check_finite, check_tensor, shape_of
+from ..steady import power
 from .files import atomic_path
 
 # IEC 61966-2-1: below these values the curve is a line of slope 12.92
@@ -41,7 +42,7 @@ def encode_srgb(linear: Tensor) -> Tensor:
     tensor([0.0000, 0.0258, 0.7354, 1.0000])
     """
     check_tensor("linear", linear)
-    curve = 1.055 * linear.clamp(min=_LINEAR_KNEE) ** (1 / 2.4) - 0.055  # clamped: no infinite slope at 0
+    curve = 1.055 * power(linear.clamp(min=_LINEAR_KNEE), 1 / 2.4) - 0.055  # clamped: no infinite slope at 0
     return torch.where(linear <= _LINEAR_KNEE, 12.92 * linear, curve)
 
 
@@ -52,7 +53,7 @@ def decode_srgb(srgb: Tensor) -> Tensor:
     tensor([0.0000, 0.0031, 0.2140, 1.0000])
     """
     check_tensor("srgb", srgb)
-    curve = ((srgb.clamp(min=_SRGB_KNEE) + 0.055) / 1.055) ** 2.4
+    curve = power((srgb.clamp(min=_SRGB_KNEE) + 0.055) / 1.055, 2.4)
     return torch.where(srgb <= _SRGB_KNEE, srgb / 12.92, curve)
 
 

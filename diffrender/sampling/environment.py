@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .. import steady
 from ..checks import check_tensor, shape_of
 from .sample import look_up
 from .splat import pixel_centers
@@ -76,9 +77,9 @@ def sample_panorama(image: Tensor, directions: Tensor) -> Tensor:
     x, y, z = directions.unbind(-1)
     level = torch.where(x * x + z * z > 0, 1.0, 0.0).bool()  # false at the poles and for NaN, where longitude is any
     x, z = torch.where(level, x, 0.0), torch.where(level, z, -1.0)
-    longitude = torch.atan2(x, -z)
+    longitude = steady.atan2(x, -z)
     horizontal = torch.sqrt(x * x + z * z)
-    latitude = torch.atan2(torch.where(level, horizontal, 0.0), torch.where(y.isnan(), 0.0, y))  # from +y
+    latitude = steady.atan2(torch.where(level, horizontal, 0.0), torch.where(y.isnan(), 0.0, y))  # from +y
     xy = torch.stack([(longitude / (2 * math.pi) + 0.5) * width, latitude / math.pi * height + 1], -1)
     poles = [row.roll(width // 2, 1) for row in (image[:1], image[-1:])]
     return look_up(torch.cat([poles[0], image, poles[1]]), xy, "bilinear", ("wrap", "clamp"), 0.0)

@@ -2,9 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from threads import Unsteady
 
 import diffrender.fit.run as run
 from diffrender.cameras import PinholeCamera, look_at, stack_cameras
@@ -168,6 +170,17 @@ def test_an_interrupted_and_resumed_fit_has_the_bits_of_one_that_never_stopped(i
     assert torch.equal(resumed.mesh.vertex_colors, whole.mesh.vertex_colors)
     assert resumed.metrics["views"] == whole.metrics["views"]
     assert resumed.metrics["loss"] == whole.metrics["loss"]
+
+
+def test_no_operation_of_a_large_fit_minds_the_number_of_threads():
+    giraffe = load_dataset(Path(__file__).parents[2] / "assets" / "giraffe").train.select([0, 7])
+    # images of odd sizes and a mesh of 120,000 edges: more than torch leaves undivided
+    settings = FitSettings(start="sphere", image_sizes=(151,), mesh_cells=100, views_per_step=2)
+    with Unsteady() as unsteady:
+        trainer = Trainer(giraffe, settings)
+        trainer.step()
+    assert unsteady.found == []
+    assert unsteady.asked > 1000
 
 
 def test_shape_stays_where_only_colours_are_fitted(images):

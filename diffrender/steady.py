@@ -1,0 +1,61 @@
+"""Arithmetic with the same bits for any number of threads, where torch's own depends on how many share the work.
+
+torch divides tensors of more than 32768 elements among its threads. Most operations do not mind. But a sum of them all
+adds the sums of the threads' parts, and in powers and arctangents the last few elements of each part go through another
+implementation than the rest, with another rounding. Here the parts are the same for all numbers of threads.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+UNDIVIDED = 2**15  # elements: torch (at::internal::GRAIN_SIZE) does not divide so few among threads
+ROW = 2**10  # elements summed by one thread
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of all `values`.
+
+    >>> total(torch.ones(300, 300))
+    tensor(90000.)
+    """
+    left = values.reshape(-1)
+    while left.numel() > UNDIVIDED:
+        whole = left.numel() // ROW * ROW
+        left = torch.cat([left[:whole].reshape(-1, ROW).sum(-1), left[whole:]])
+    return left.sum()
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of all `values`; NaN where there are none."""
+    return total(values) / values.numel()
+
+
+def spread(value: Tensor, count: int) -> Tensor:
+    """[count] a single `value` for each of many, so that the sum of their gradients is steady, too."""
+    rows = -(-count // ROW)
+    return value.reshape(1).expand(rows)[:, None].expand(rows, ROW).reshape(-1)[:count]
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """`base ** exponent`, and its derivatives.
+
+    >>> power(torch.tensor([1.0, 4.0]), 1.5)
+    tensor([1., 8.])
+    """
+    return _in_parts(lambda part: part**exponent, base)
+
+
+def atan2(y: Tensor, x: Tensor) -> Tensor:
+    """`torch.atan2` of tensors that broadcast, and its derivatives."""
+    return _in_parts(torch.atan2, *torch.broadcast_tensors(y, x))
+
+
+def _in_parts(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """`function` of each element of `tensors` of one shape, in parts that are not divided among threads."""
+    first = tensors[0]
+    if first.numel() <= UNDIVIDED or first.device.type != "cpu":
+        return function(*tensors)
+    parts = zip(*(x.reshape(-1).split(UNDIVIDED) for x in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts]).reshape(first.shape)
