@@ -87,7 +87,10 @@ def render(
     steep = grazing(scene, cull_backfaces=only_fronts)
     sides, elsewhere = off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
-    at_rest = [hold(f, steep.held(f.view, f.face_index)) for f in (inside, beside)]
+    held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))
+    if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
+        held_beside = held_beside | ~beside.front
+    at_rest = [hold(inside, held), hold(beside, held_beside)]
     colors = shader(join_fragments([*at_rest, moving, hold(moving)]), scene.mesh)
     colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
     image = composite(scene, pixel, edges, sides, colors, background, samples)

@@ -1,5 +1,7 @@
 """Fragments against closed forms: where a ray meets a plane, and what an affine function is worth there."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -136,6 +138,28 @@ def test_fused_kernel_is_the_reference(z_depth: bool) -> None:
     for found, expected in zip(*results, strict=True):
         assert torch.isfinite(found).all()
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [barycentrics, barycentrics_reference])
+def test_faces_edge_on_within_rounding_have_no_derivative(function: Callable[..., tuple[Tensor, ...]]) -> None:
+    """One met in a fit had a derivative 10^4 times all others': what it was divided by was a rounding error."""
+    generator = torch.Generator().manual_seed(0)
+    where, sideways = torch.rand(2, 1000, 3, 1, generator=generator, dtype=torch.float64)
+    across, upstream = torch.randn(1000, 1, 3, generator=generator), torch.randn(1000, 3, generator=generator)
+    plane = (torch.tensor([0.2, 0.15, 3.3]) + 0.01 * sideways * across) * (1 + 0.01 * where)  # has the eye in it
+    ray = plane.mean(1)
+    assert (derivative(function, plane.float(), ray.float(), upstream) == 0).all()
+    tilted = plane + 0.01 * torch.tensor([[0.2, 0.3, -0.5]]).T * torch.linalg.cross(ray.unsqueeze(1), across.double())
+    found, expected = (
+        derivative(function, tilted.to(t), ray.to(t), upstream.to(t)) for t in (torch.float32, torch.float64)
+    )
+    error, size = ((x.flatten(1).norm(dim=1)) for x in (found - expected, expected))
+    assert (error < 0.02 * size).all()  # rounding over the height of these faces is at most 1 %
+
+
+def derivative(function: Callable[..., tuple[Tensor, ...]], corners: Tensor, ray: Tensor, upstream: Tensor) -> Tensor:
+    corners = corners.clone().requires_grad_()
+    return torch.autograd.grad(function(corners, ray / ray[:, 2:], True)[0], corners, upstream)[0]
 
 
 @pytest.mark.parametrize("z_depth", [True, False])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 MAX_OUTSIDE = 0.25  # of a barycentric: far beyond what rounding does to a face that is not edge-on
 AT_EDGE = 2  # epsilons, of the distance: a ray that passes an edge so nearly goes through it
+EDGE_ON = 4  # epsilons, of the distance: the height in the image of a face in which rounding decides what is seen
 EPSILON = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 CHUNK_ELEMENTS = 1 << 22  # rays x faces looked at together; bounds the memory
 
@@ -103,15 +104,17 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
     gradient: this happens where an almost edge-on face meets the rounding of an edge.
 
     The weight of a corner is the direction's distance from the plane through the origin and the opposite side,
-    w = d . n (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics: it gets equal
-    weights and no gradient.
+    w = d . n (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics, and one that
+    does so within rounding only random ones, of immense derivatives: they get equal weights and no gradient.
     """
     start, end = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
     normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end
     weights = (normals * directions.unsqueeze(1)).sum(-1)
     total = weights.sum(-1, keepdim=True)
     front = total.squeeze(-1) < 0
-    flat = total.abs() <= smallest_total(total.dtype)
+    rounding = (_extent(start + end) * _extent(end - start)).sum(-1, keepdim=True) * _extent(directions).unsqueeze(-1)
+    edge_on = EDGE_ON * EPSILON[total.dtype]
+    flat = total.abs() <= (edge_on * rounding.detach()).clamp(min=smallest_total(total.dtype))
     weights = torch.where(flat, 1.0 / 3.0, weights / torch.where(flat, torch.ones_like(total), total))
     outside = ((weights < -MAX_OUTSIDE) | (weights > 1 + MAX_OUTSIDE)).any(-1, keepdim=True)
     nearest = weights.detach().clamp(0, 1)
@@ -123,7 +126,7 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
 
 
 def smallest_total(dtype: torch.dtype) -> float:
-    """Faces whose weights sum to less are seen edge-on: the smallest normal number, with room for its reciprocal."""
+    """Weights that sum to less have no reciprocal: the smallest normal number, with some room."""
     return 1e3 * torch.finfo(dtype).tiny
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import warp as wp
 
+from .reference import EDGE_ON, EPSILON
 from .warp_math import OPTIONS, make_math
 
 
@@ -18,7 +19,8 @@ class BarycentricKernels(NamedTuple):
 @cache
 def make_barycentric_kernels(real: Any) -> BarycentricKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    _, vec3, dot3, plane_normal, _ = make_math(real)
+    _, vec3, dot3, plane_normal, _, extent = make_math(real)
+    edge_on = wp.constant(real(EDGE_ON * EPSILON[wp.dtype_to_torch(real)]))
 
     @wp.func
     def measured(p: vec3, d: vec3, z_depth: int):
@@ -33,12 +35,18 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         return wp.min(b) < -margin or wp.max(b) > real(1.0) + margin
 
     @wp.func
-    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, smallest: real):
+    def least_total(d: vec3, a: vec3, b: vec3, c: vec3, smallest: real):
+        """How much raw weights have to sum to, or rounding decides them."""
+        rounding = extent(b + c) * extent(c - b) + extent(c + a) * extent(a - c) + extent(a + b) * extent(b - a)
+        return wp.max(edge_on * rounding * extent(d), smallest)
+
+    @wp.func
+    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, least: real):
         """Unclamped barycentrics; equal ones for a face seen edge-on."""
         w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
         total = w[0] + w[1] + w[2]
         result = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
-        if wp.abs(total) > smallest:
+        if wp.abs(total) > least:
             result = w / total
         return result
 
@@ -64,7 +72,7 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         front[i] = wp.uint8(wp.where(dot3(d, n0) + dot3(d, n1) + dot3(d, n2) < real(0.0), 1, 0))
-        w = raw_weights(d, n0, n1, n2, smallest)
+        w = raw_weights(d, n0, n1, n2, least_total(d, a, b, c, smallest))
         if outside_of(w, margin):
             w = vec3(
                 wp.clamp(w[0], real(0.0), real(1.0)),
@@ -112,7 +120,8 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         ga = gz * w[0] * measure
         gb = gz * w[1] * measure
         gc = gz * w[2] * measure
-        if wp.abs(total) > smallest and not outside_of(raw_weights(d, n0, n1, n2, smallest), margin):
+        least = least_total(d, a, b, c, smallest)
+        if wp.abs(total) > least and not outside_of(raw_weights(d, n0, n1, n2, least), margin):
             g = weight_gradient[i] + gz * vec3(
                 measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
             )

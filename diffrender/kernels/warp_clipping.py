@@ -24,7 +24,7 @@ class ClippingKernels(NamedTuple):
 @cache
 def make_clipping_kernels(real: Any) -> ClippingKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2, vec3, dot3, _, _ = make_math(real)
+    vec2, vec3, dot3, *_ = make_math(real)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def steep_faces(

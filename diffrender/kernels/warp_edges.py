@@ -29,7 +29,7 @@ class EdgeKernels(NamedTuple):
 @cache
 def make_edge_kernels(real: Any) -> EdgeKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2, vec3, dot3, plane_normal, side_sign = make_math(real)
+    vec2, vec3, dot3, plane_normal, side_sign, _ = make_math(real)
     wide2 = wp.types.vector(2, wp.float64)
     wide4 = wp.types.vector(4, wp.float64)
 

@@ -17,6 +17,7 @@ class Math(NamedTuple):
     dot3: Any
     plane_normal: Any
     side_sign: Any
+    extent: Any
 
 
 @cache
@@ -53,4 +54,8 @@ def make_math(real: Any) -> Math:
             sign = -1
         return sign
 
-    return Math(vec2, vec3, dot3, plane_normal, side_sign)
+    @wp.func
+    def extent(v: vec3):
+        return (wp.abs(v[0]) + wp.abs(v[1])) + wp.abs(v[2])
+
+    return Math(vec2, vec3, dot3, plane_normal, side_sign, extent)

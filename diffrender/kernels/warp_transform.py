@@ -20,7 +20,7 @@ class TransformKernels(NamedTuple):
 @cache
 def make_transform_kernels(real: Any) -> TransformKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    _, vec3, dot3, _, _ = make_math(real)
+    _, vec3, dot3, *_ = make_math(real)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def to_cameras(

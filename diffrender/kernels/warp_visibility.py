@@ -34,7 +34,7 @@ class VisibilityKernels(NamedTuple):
 @cache
 def make_visibility_kernels(real: Any) -> VisibilityKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    vec2, vec3, dot3, plane_normal, side_sign = make_math(real)
+    vec2, vec3, dot3, plane_normal, side_sign, extent = make_math(real)
     wide3 = wp.types.vector(3, wp.float64)
     epsilon = wp.constant(real(EPSILON[wp.dtype_to_torch(real)]))
     at_edge_epsilon = wp.constant(real(AT_EDGE * EPSILON[wp.dtype_to_torch(real)]))
@@ -53,10 +53,6 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if total != real(0.0):
                     depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
         return depth
-
-    @wp.func
-    def extent(v: vec3):
-        return (wp.abs(v[0]) + wp.abs(v[1])) + wp.abs(v[2])
 
     @wp.func
     def at_edge(d: vec3, p: vec3, q: vec3):
