@@ -28,7 +28,7 @@ class _Barycentrics(torch.autograd.Function):
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
         front = torch.empty_like(depth, dtype=torch.uint8)
         inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
-        outputs = [vectors(weights), wp.from_torch(depth), wp.from_torch(front)]
+        outputs = [vectors(weights), array(depth), array(front)]
         launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
         ctx.save_for_backward(corners, directions, weights, depth)
         ctx.z_depth = z_depth
@@ -49,10 +49,10 @@ class _Barycentrics(torch.autograd.Function):
             vectors(corners),
             vectors(directions),
             vectors(weights),
-            wp.from_torch(depth.detach()),
+            array(depth.detach()),
             *_settings(corners, ctx.z_depth),
             vectors(weight_gradient),
-            wp.from_torch(depth_gradient.detach().contiguous()),
+            array(depth_gradient.detach().contiguous()),
         ]
         outputs = [vectors(corner_gradient), vectors(direction_gradient)]
         kernel = load_kernel(make_barycentric_kernels, "barycentrics_gradient", corners)

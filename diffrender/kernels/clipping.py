@@ -63,8 +63,8 @@ def steep_faces(
     inputs = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(usable.view(torch.uint8)),
-        wp.from_torch(faces.contiguous()),
+        array(usable.view(torch.uint8)),
+        array(faces.contiguous()),
         vertices.shape[0] // copies,
         vectors(vertices if eyes is None else eyes),
         int(eyes is None),
@@ -73,7 +73,7 @@ def steep_faces(
         max_width,
         int(cull),
     ]
-    launch_ranges(kernel, count, inputs, [wp.from_torch(cosines)], vertices, MIN_SHARE)
+    launch_ranges(kernel, count, inputs, [array(cosines)], vertices, MIN_SHARE)
     found = (cosines >= 0).nonzero().squeeze(-1)
     return found, cosines.index_select(0, found)
 
@@ -87,14 +87,14 @@ def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
     count, device = triangles.shape[0], triangles.device
     counts = torch.zeros(count, dtype=torch.int32, device=device)
     corners = vectors(triangles)
-    launch_ranges(counting, count, [corners, *size], [wp.from_torch(counts)], triangles, MIN_SHARE)
+    launch_ranges(counting, count, [corners, *size], [array(counts)], triangles, MIN_SHARE)
     ends = counts.cumsum(0)
     total = int(ends[-1]) if count else 0
     triangle, pixel = (torch.zeros(total, dtype=torch.int64, device=device) for _ in range(2))
     area, centroid = triangles.new_zeros(total), triangles.new_zeros(total, 2)
-    outputs = [wp.from_torch(triangle), wp.from_torch(pixel), wp.from_torch(area), vectors(centroid)]
+    outputs = [array(triangle), array(pixel), array(area), vectors(centroid)]
     if total:
-        launch_ranges(filling, count, [corners, wp.from_torch(ends - counts), *size], outputs, triangles, MIN_SHARE)
+        launch_ranges(filling, count, [corners, array(ends - counts), *size], outputs, triangles, MIN_SHARE)
     return PixelParts(triangle, pixel, area, centroid)
 
 

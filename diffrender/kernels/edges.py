@@ -47,20 +47,20 @@ def edge_sides(
     right = torch.empty_like(left)
     inputs = [
         vectors(vertices),
-        wp.from_torch(faces),
+        array(faces),
         vertex_stride,
-        wp.from_torch(item.contiguous()),
+        array(item.contiguous()),
         vectors(rays.contiguous()),
         int(looks is None),
-        wp.from_torch(topology.edges),
-        wp.from_torch(topology.edge_start),
-        wp.from_torch(topology.edge_halfedges),
-        wp.from_torch(topology.forward.view(torch.uint8)),
-        wp.from_torch(topology.seam.view(torch.uint8)),
+        array(topology.edges),
+        array(topology.edge_start),
+        array(topology.edge_halfedges),
+        array(topology.forward.view(torch.uint8)),
+        array(topology.seam.view(torch.uint8)),
         int(faceted),
         int(cull),
     ]
-    launch_ranges(kernel, count, inputs, [wp.from_torch(left), wp.from_torch(right)], vertices, MIN_EDGES)
+    launch_ranges(kernel, count, inputs, [array(left), array(right)], vertices, MIN_EDGES)
     chosen = (left != int(NO_CANDIDATE)).nonzero().squeeze(-1)
     return chosen, left.index_select(0, chosen).long(), right.index_select(0, chosen).long()
 
@@ -85,7 +85,7 @@ def split_at_crossings(
     """
     kernel = load_kernel(make_edge_kernels, "split_at_crossings", segments)
     pixels, order = torch.sort(pixel, stable=True)
-    pieces = [wp.from_torch(x) for x in (segment, low, high, order, pixels)]
+    pieces = [array(x) for x in (segment, low, high, order, pixels)]
     source, low, high = _split(kernel, [vectors(segments), *pieces], len(segment), segments)
     return segment.index_select(0, source), low, high
 
@@ -96,8 +96,8 @@ def _split(kernel: Any, inputs: list[Any], count: int, like: Tensor) -> tuple[Te
     counts = torch.zeros(count, dtype=torch.int64, device=device)
 
     def run(mode: int, offsets: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> None:
-        outputs = [wp.from_torch(x) for x in (counts, *parts)]
-        launch_ranges(kernel, count, [*inputs, mode, wp.from_torch(offsets)], outputs, like, MIN_EDGES)
+        outputs = [array(x) for x in (counts, *parts)]
+        launch_ranges(kernel, count, [*inputs, mode, array(offsets)], outputs, like, MIN_EDGES)
 
     def room(length: int) -> tuple[Tensor, Tensor, Tensor]:
         begin, end = torch.empty(2, length, dtype=torch.float64, device=device)
@@ -129,10 +129,10 @@ def hidden_area(
         vectors(points),
         vectors(directions),
         vectors(ends),
-        wp.from_torch(low),
-        wp.from_torch(high),
+        array(low),
+        array(high),
         vectors(center),
-        wp.from_torch(hand.to(ends.dtype)),
+        array(hand.to(ends.dtype)),
     ]
-    launch_ranges(kernel, len(area), inputs, [wp.from_torch(area)], ends, MIN_EDGES)
+    launch_ranges(kernel, len(area), inputs, [array(area)], ends, MIN_EDGES)
     return area

@@ -247,5 +247,5 @@ def _array(value: Tensor | int) -> Any:
     if isinstance(value, int):
         return value
     if value.ndim == 1:
-        return wp.from_torch(value)
-    return wp.from_torch(value, dtype=wp.types.vector(value.shape[-1], wp.dtype_from_torch(value.dtype)))
+        return array(value)
+    return array(value, dtype=wp.types.vector(value.shape[-1], wp.dtype_from_torch(value.dtype)))

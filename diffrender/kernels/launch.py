@@ -52,13 +52,13 @@ def project_linear(
     in_front = torch.empty(len(vertices), dtype=torch.uint8, device=vertices.device)
     inputs = [
         vectors(vertices),
-        wp.from_torch(to_pixels.new_zeros(1, dtype=torch.int64) if vertex_view is None else vertex_view),
+        array(to_pixels.new_zeros(1, dtype=torch.int64) if vertex_view is None else vertex_view),
         0 if vertex_view is not None else len(vertices) // len(rays),
         vectors(to_pixels),
         int(central),
         NEAR,
     ]
-    launch_ranges(kernel, len(vertices), inputs, [vectors(xy), wp.from_torch(in_front)], vertices, MIN_VERTICES)
+    launch_ranges(kernel, len(vertices), inputs, [vectors(xy), array(in_front)], vertices, MIN_VERTICES)
     return xy, in_front.view(torch.bool)
 
 
@@ -96,9 +96,9 @@ def rasterize_linear(
     args = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(in_front.view(torch.uint8)),
-        wp.from_torch(faces),
-        wp.from_torch(_optional_index(face_view, vertices)),
+        array(in_front.view(torch.uint8)),
+        array(faces),
+        array(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, num_views),
         vectors(rays),
         int(central),
@@ -140,19 +140,19 @@ def first_hit_linear(
     args = [
         vectors(vertices),
         vectors(xy),
-        wp.from_torch(in_front.view(torch.uint8)),
-        wp.from_torch(faces),
-        wp.from_torch(faces if face_edges is None else face_edges),
-        wp.from_torch(_optional_index(face_view, vertices)),
+        array(in_front.view(torch.uint8)),
+        array(faces),
+        array(faces if face_edges is None else face_edges),
+        array(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, rays.num_views),
-        wp.from_torch(rays.row_start),
-        wp.from_torch(rays.crowd),
+        array(rays.row_start),
+        array(rays.crowd),
         BLOCK,
-        wp.from_torch(rays.x),
+        array(rays.x),
         vectors(directions if rays.origins is None else rays.origins),
         vectors(directions),
-        wp.from_torch(skip),
-        wp.from_torch(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
+        array(skip),
+        array(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
         vectors(vertices.new_zeros(0, 3) if beside is None else beside),
         int(rays.origins is None),
         int(cull),
@@ -205,15 +205,15 @@ def first_hit(
     counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
         vectors(vertices),
-        wp.from_torch(faces),
-        wp.from_torch(faces if face_edges is None else face_edges),
-        wp.from_torch(_optional_index(face_view, vertices)),
+        array(faces),
+        array(faces if face_edges is None else face_edges),
+        array(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, num_views),
         num_slots,
         vectors((tree.directions if tree.origins is None else tree.origins).flatten(0, 1)),
         vectors(tree.directions.flatten(0, 1)),
-        wp.from_torch(skip.reshape(-1)),
-        wp.from_torch(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
+        array(skip.reshape(-1)),
+        array(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
         vectors(vertices.new_zeros(0, 3) if beside is None else beside),
         vectors(tree.centers.flatten(0, 1)),
         vectors(tree.halves.flatten(0, 1)),
@@ -226,7 +226,7 @@ def first_hit(
         int(z_depth),
         int(cull),
     ]
-    outputs = [wp.from_torch(depths.view(-1)), wp.from_torch(hits.view(-1))]
+    outputs = [array(depths.view(-1)), array(hits.view(-1))]
 
     def launch(first: int, items: int, top: int, tops: int, parts: int, mode: int) -> None:
         inputs = [*args, parts, first, top, tops, mode]
@@ -285,7 +285,7 @@ def _launch_rows(
     height: int,
 ) -> None:
     """Launch a kernel that goes over faces x bands of rows; on the CPU over disjoint views or bands side by side."""
-    arrays = [wp.from_torch(output.view(-1)) for output in outputs]
+    arrays = [array(output.view(-1)) for output in outputs]
     num_items = faces.shape[0] * (num_views if face_view is None else 1)
     if num_items == 0 or outputs[0].numel() == 0:
         return
@@ -373,7 +373,7 @@ def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -
 
 
 def _small_ints(values: Sequence[int], like: Tensor) -> Any:
-    return wp.from_torch(torch.tensor(values, dtype=torch.int32, device=like.device))
+    return array(torch.tensor(values, dtype=torch.int32, device=like.device))
 
 
 def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:
@@ -388,7 +388,7 @@ def vectors(values: Tensor) -> Any:
     flat = values.detach().contiguous()
     if flat.ndim != 3:
         flat = flat.reshape(-1, flat.shape[-1])
-    return wp.from_torch(flat, dtype=wp.types.vector(flat.shape[-1], real))
+    return array(flat, dtype=wp.types.vector(flat.shape[-1], real))
 
 
 def device_of(tensor: Tensor) -> str:

@@ -111,7 +111,7 @@ def _inputs(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) ->
     return [
         _flat(images if images.is_contiguous() else images.new_zeros(1)),  # not read where only its shape is meant
         _flat(points),
-        wp.from_torch(image_of),
+        array(image_of),
         points.shape[1],
         width,
         height,
@@ -143,4 +143,4 @@ def _row_cuts(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) 
 
 
 def _flat(values: Tensor) -> Any:
-    return wp.from_torch(values.detach().reshape(-1))
+    return array(values.detach().reshape(-1))
