@@ -95,7 +95,7 @@ def render(
     colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
     image = composite(scene, pixel, edges, sides, colors, background, samples)
     motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
-    image = image.index_add(0, steep.pixel, torch.nn.functional.pad(motion, (0, 1)))
+    image = image.index_add_(0, steep.pixel, torch.nn.functional.pad(motion, (0, 1)))
     if samples > 1:
         image = image.reshape(-1, height, samples, width, samples, image.shape[-1]).mean((2, 4))
     image = image.reshape(*scene.batch_shape, height, width, -1)
@@ -114,8 +114,9 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     flat = face_image.reshape(-1)
     pixel = (flat >= 0).nonzero().squeeze(-1)
     _, height, width = face_image.shape
-    view = pixel // (height * width)
-    xy = torch.stack([pixel % width, pixel // width % height], dim=-1).to(scene.vertices.dtype) + 0.5
+    row = pixel // width  # of all views; divisions of whole numbers are dear
+    view = row // height
+    xy = torch.stack([pixel - row * width, row - view * height], dim=-1).to(scene.vertices.dtype) + 0.5
     if rays.directions is None:
         origins, directions = scene.rays_at(view, xy)
     else:
@@ -186,8 +187,11 @@ def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, col
         )
     if samples > 1 and value.ndim > 1:
         value = value.expand(shape).repeat_interleave(samples, -3).repeat_interleave(samples, -2)
-    fine = (*scene.batch_shape, *scene.camera.size, colors.shape[-1])
-    return torch.nn.functional.pad(value.expand(fine), (0, 1)).reshape(-1, colors.shape[-1] + 1)
+    value = torch.nn.functional.pad(value.expand(*value.shape[:-1], shape[-1]), (0, 1))
+    flat = value.expand(*scene.batch_shape, *scene.camera.size, value.shape[-1]).reshape(-1, value.shape[-1])
+    return flat.clone(
+        memory_format=torch.contiguous_format
+    )  # not a view: writing to one costs backward two more copies
 
 
 def center_buffers(

@@ -1,5 +1,7 @@
 """The same bits: forward and backward, from run to run, and for any number of threads."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from lenses import Panorama, Pushbroom, Stereographic, WavyTelecentric
@@ -22,7 +24,11 @@ from diffrender.primitives import sphere
 from diffrender.render import render
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLight, SphericalHarmonicsLight
 
-SIZE = (47, 53)  # with samples=2 nearly 10,000 rays a view: enough for kernels to split the work
+SIZE = (47, 53)
+THRESHOLDS = (
+    *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("launch", "MIN_VERTICES")),
+    *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
+)
 CAMERAS: dict[str, Camera] = {
     "pinhole": PinholeCamera(50.0, 52.0, 26.8, 23.3, size=SIZE),
     "orthographic": OrthographicCamera(18.0, 17.0, 26.8, 23.3, size=SIZE),
@@ -33,6 +39,13 @@ CAMERAS: dict[str, Camera] = {
     "pushbroom": Pushbroom(50.0, 0.06, size=SIZE),
     "telecentric": WavyTelecentric(0.06, 2.0, size=SIZE),
 }
+
+
+@pytest.fixture(autouse=True)
+def _little_is_shared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is cut for two threads however small it is."""
+    for module, name in THRESHOLDS:
+        monkeypatch.setattr(import_module(f"diffrender.kernels.{module}"), name, 1)
 
 
 def textured() -> Mesh:

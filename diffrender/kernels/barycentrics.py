@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-import warp as wp
 from torch import Tensor
 
-from .launch import launch_ranges, load_kernel, vectors
+from .launch import array, launch_ranges, load_kernel, vectors
 from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-import warp as wp
 from torch import Tensor
 
-from .launch import launch_ranges, load_kernel, vectors
+from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_clipping import make_clipping_kernels
 
-MIN_SHARE = 1024  # fewer faces are not worth a second thread
+MIN_SHARE = 4096  # fewer faces are not worth a second thread
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-import warp as wp
 from torch import Tensor
 
 from ..topology import Topology
-from .launch import launch_ranges, load_kernel, vectors
+from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 
-MIN_EDGES = 2048  # fewer are not worth a second thread
+MIN_EDGES = 8192  # fewer are not worth a second thread
 
 
 def edge_sides(

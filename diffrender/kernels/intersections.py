@@ -10,7 +10,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, load_kernel, side_by_side
+from .launch import array, device_of, load_kernel, side_by_side
 from .warp_intersections import BOX_BITS, BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
 
 MIN_SHARE = 256  # fewer leaves or nodes are not worth a second thread

@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import warp as wp
 from torch import Tensor
 
 from ..derivatives import is_batched
-from .launch import launch_ranges, load_kernel, vectors
+from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_lens import NUM_PARAMETERS, TABLE, LensShape, make_lens_kernels
 
 # Points whose gradients to the parameters are added up by one thread: a fixed number, so that the sums are always the

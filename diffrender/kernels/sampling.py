@@ -9,12 +9,12 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, launch_ranges, load_kernel, side_by_side
+from .launch import array, device_of, launch_ranges, load_kernel, side_by_side
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
 MIN_SHARE = 4  # chunks that are worth a second thread
-MIN_POINTS = 4096  # points that are worth a second thread in the reverse mode, where every thread looks at all of them
+MIN_POINTS = 16384  # points that are worth a second thread in the reverse mode, where every thread looks at all of them
 BALANCE_SAMPLES = 1024  # points that are asked where the image is busy
 
 

@@ -87,6 +87,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return depth
 
     @wp.func
+    def least_depth(a: vec3, b: vec3, c: vec3):
+        """No depth of the triangle along z is less, also rounded."""
+        nearest = wp.min(wp.min(a[2], b[2]), c[2])
+        return nearest - real(16.0) * epsilon * wp.max(wp.max(wp.abs(a[2]), wp.abs(b[2])), wp.abs(c[2]))
+
+    @wp.func
     def passes_through(
         ray: int,
         face: int,
@@ -270,6 +276,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         d0 = rays[view, 3]
         dx = rays[view, 4]
         dy = rays[view, 5]
+        nearest = least_depth(a, b, c)
 
         for row in range(row0, row1 + 1):
             y = real(row) + real(0.5)
@@ -286,6 +293,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 left = wp.max(col0, int(wp.floor(span[0] - real(0.5))))
                 right = wp.min(col1, int(wp.ceil(span[1] - real(0.5))))
             for col in range(left, right + 1):
+                pixel = (view * height + row) * width + col
+                if depths[pixel] < nearest:
+                    continue
                 x = real(col) + real(0.5)
                 d = (d0 + x * dx) + y * dy
                 depth = real(-1.0)
@@ -300,7 +310,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                         d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
                     )
                 if depth > real(0.0):
-                    keep_first(depth, face, (view * height + row) * width + col, mode, depths, hits)
+                    keep_first(depth, face, pixel, mode, depths, hits)
 
     @wp.func
     def reaches(center: vec3, half: vec3, n: vec3, sign: real, extra: real):
@@ -543,6 +553,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         g = vec3(real(0.0), real(0.0), real(1.0))
+        nearest = least_depth(a, b, c)
+        if beside.shape[0] > 0:  # met where nudged: as far outside of the triangle as it is large, at most
+            nearest = real(2.0) * nearest - wp.max(wp.max(a[2], b[2]), c[2])
         for row in range(row0, row1 + 1):
             ray = row_start[view * height + row]
             stop = row_start[view * height + row + 1]
@@ -559,7 +572,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 if bounded and ray_x[ray] > right:
                     inside = bool(False)
                 else:
-                    if not passes_through(ray, face, face_edges, skip_edge, skip_faces):
+                    if depths[ray] >= nearest and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                         d = directions[ray]
                         oa = a
                         ob = b
