@@ -49,8 +49,8 @@ def visual_hull(
     if resolution < 2:
         raise ValueError(f"resolution must be at least 2 cells; got {resolution}")
     step = float((bounds[1] - bounds[0]).max()) / resolution
-    inside_by = _hull_values(_silhouettes(masks, cameras, bounds), bounds, step, growth * step)
-    kept = _largest_component(inside_by > 0)
+    inside_by = _hull_values(silhouettes(masks, cameras, bounds), bounds, step, growth * step)
+    kept = largest_component(inside_by > 0)
     if not bool(kept.any()):
         raise ValueError(
             "masks leave no point of the box: one of the masks is empty, cameras and masks do not belong together, or "
@@ -93,7 +93,7 @@ def object_bounds(masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | 
     return bounds
 
 
-class _Silhouette:
+class Silhouette:
     """One view's signed distance to its silhouette, ready to be looked up."""
 
     def __init__(self, mask: Tensor, camera: Camera, bounds: Tensor) -> None:
@@ -107,9 +107,9 @@ class _Silhouette:
         return _look_up(points, self.camera, self.distance, self.open_sides, self.scale)
 
 
-def _silhouettes(
+def silhouettes(
     masks: Sequence[Tensor] | Tensor, cameras: Sequence[Camera] | Camera, bounds: Tensor
-) -> Iterator[_Silhouette]:
+) -> Iterator[Silhouette]:
     """Each view's, one after the other: `masks` may be a sequence that decodes them when they are asked for."""
     cameras = _as_sequence(cameras)
     if len(masks) != len(cameras) or len(masks) == 0:
@@ -117,7 +117,7 @@ def _silhouettes(
     for i, (mask, camera) in enumerate(zip(masks, cameras, strict=True)):
         if tuple(mask.shape) != tuple(camera.size):
             raise ValueError(f"masks[{i}] must have the size of its camera {camera.size}; got {shape_of(mask)}")
-        yield _Silhouette(mask, camera, bounds)
+        yield Silhouette(mask, camera, bounds)
 
 
 def _as_sequence(cameras: Sequence[Camera] | Camera) -> Sequence[Camera]:
@@ -178,7 +178,7 @@ def _pixels_per_unit(camera: Camera, bounds: Tensor) -> float:
     return scale if visible else max(camera.size) / float((bounds[1] - bounds[0]).max())
 
 
-def _hull_values(views: Iterable[_Silhouette], bounds: Tensor, step: float, growth: float = 0.0) -> Tensor:
+def _hull_values(views: Iterable[Silhouette], bounds: Tensor, step: float, growth: float = 0.0) -> Tensor:
     """[X, Y, Z] depth in grown hull and box, in world units, on the grid points from the lowest corner on."""
     # to the first point at or beyond the far sides; the small number keeps rounding from adding one more
     counts = [int(n) + 1 for n in ((bounds[1] - bounds[0]) / step - 1e-3).ceil().tolist()]
@@ -204,7 +204,7 @@ def _grid_chunks(lowest: Tensor, step: float, counts: list[int]) -> Iterator[tup
         yield start, lowest + step * torch.stack([x, yz // counts[2], yz % counts[2]], dim=-1).to(lowest)
 
 
-def _largest_component(inside: Tensor) -> Tensor:
+def largest_component(inside: Tensor) -> Tensor:
     """The largest face-connected part of `inside`, holes within it filled."""
     labels, count = ndimage.label(inside.cpu().numpy())
     if count == 0:

@@ -29,6 +29,8 @@ LAYERS = (
     ("boundary", "grazing"),
     ("render",),
     ("losses", "regularizers", "optim", "least_squares", "hull", "distances"),
+    ("voxels",),
+    ("resurface",),
     ("fit", "calibrate", "testing"),
     ("cli",),
     ("__init__", "__main__"),

@@ -16,7 +16,7 @@ from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from .outputs import check_folder, report
 
-_SETTINGS = {"steps": "steps", "start": "start", "seed": "seed", "detail": "mesh_cells"}  # option: field
+_SETTINGS = {name: name for name in ("steps", "start", "topology", "seed")} | {"detail": "mesh_cells"}  # option: field
 
 
 def run(options: argparse.Namespace) -> None:

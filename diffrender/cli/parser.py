@@ -216,6 +216,9 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")
     how.add_argument("--detail", metavar="N", type=positive_int, help="cells along the longest side of the mesh")
     how.add_argument("--start", choices=("hull", "sphere"), help="from the masks' visual hull (default) or a sphere")
+    how.add_argument(
+        "--topology", choices=("fixed", "free"), help="free: holes open where masks show them (default: fixed)"
+    )
     how.add_argument("--seed", metavar="N", type=whole, help="of the random choices (default 0)")
     folder = parser.add_argument_group("if OUT holds a fit already").add_mutually_exclusive_group()
     folder.add_argument("--resume", action="store_true", help="go on from its last checkpoint")

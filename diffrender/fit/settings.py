@@ -19,6 +19,8 @@ class FitSettings:
         mesh_cells: cells along the longest side of the object that the mesh of the last stage resolves; each stage
             before has half as many.
         views_per_step: images that each step looks at.
+        topology: "fixed", the start's, or "free": before each stage but the first, a new surface is taken where two
+            masks see the background through the mesh, or where it overlaps itself (`diffrender.resurface`).
         fit_shape: False keeps the start's shape and fits its colours only.
         checkpoint_every: steps between checkpoints.
         turntable_frames: pictures of the turntable; 0 for none.
@@ -30,6 +32,7 @@ class FitSettings:
     image_sizes: tuple[int, ...] = (160, 320)
     mesh_cells: int = 128
     views_per_step: int = 4
+    topology: Literal["fixed", "free"] = "fixed"
     fit_shape: bool = True
     checkpoint_every: int = 50
     turntable_frames: int = 48
@@ -38,6 +41,8 @@ class FitSettings:
         object.__setattr__(self, "image_sizes", tuple(self.image_sizes))
         if self.start not in ("hull", "sphere"):
             raise ValueError(f"start must be 'hull' or 'sphere'; got {self.start!r}")
+        if self.topology not in ("fixed", "free"):
+            raise ValueError(f"topology must be 'fixed' or 'free'; got {self.topology!r}")
         if not self.image_sizes:
             raise ValueError("image_sizes must hold one size for each stage; got none")
         for size in self.image_sizes:

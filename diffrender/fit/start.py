@@ -52,7 +52,7 @@ def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
 
     Raises ValueError, with what to try, where the masks are empty or do not go together with the cameras.
     """
-    masks = Masks((view.silhouette, view.camera) for view in Views(images, HULL_IMAGE_SIZE, memory=0))
+    masks = carving_masks(images)
     _check_masks(images.names, masks)
     try:
         mesh = _start(images, masks, settings)
@@ -67,6 +67,11 @@ def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
         if mistake is not None:
             raise ValueError(mistake)
     return mesh
+
+
+def carving_masks(images: ImageSet) -> Masks:
+    """The silhouettes of all views, as large as carving has use for."""
+    return Masks((view.silhouette, view.camera) for view in Views(images, HULL_IMAGE_SIZE, memory=0))
 
 
 @torch.no_grad()

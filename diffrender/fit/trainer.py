@@ -17,10 +17,11 @@ from ..mesh import Mesh
 from ..optim import AdamUniform, LargeSteps
 from ..regularizers import edge_length, laplacian_smoothness, normal_consistency
 from ..remesh import remesh
+from ..resurface import resurface
 from .model import Optics, take_pictures
 from .settings import FitSettings
 from .share import of_the_first, own, rank, total
-from .start import start_mesh
+from .start import carving_masks, start_mesh
 from .views import View, Views, alike
 
 # Weights of the losses. Colours are sRGB in [0, 1], coverages in [0, 1], regularizers without unit.
@@ -170,7 +171,11 @@ class Trainer:
         """The mesh with edges as long as the cells that the mesh of a stage resolves."""
         size = float((self.start.bounds()[1] - self.start.bounds()[0]).max())
         cells = self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage)
-        mesh = remesh(self.mesh(), size / cells, iterations=REMESHING)
+        mesh = self.mesh()
+        if self.settings.topology == "free":
+            masks = carving_masks(self._images)
+            mesh = resurface(mesh, masks, [self.optics().shifted(camera) for camera in masks.cameras], size / cells)
+        mesh = remesh(mesh, size / cells, iterations=REMESHING)
         return Mesh(**of_the_first({name: getattr(mesh, name) for name in ("vertices", "faces", "vertex_colors")}))
 
     def _take_back(self, state: dict[str, Any], reason: str) -> None:

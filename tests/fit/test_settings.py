@@ -11,6 +11,7 @@ from diffrender.fit import FitSettings
         ({"steps": -1}, "steps must be a whole number of at least 0; got -1"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"topology": "any"}, "topology must be 'fixed' or 'free'; got 'any'"),
         ({"start": "cube"}, "start must be 'hull' or 'sphere'; got 'cube'"),
         ({"image_sizes": ()}, "image_sizes must hold one size for each stage; got none"),
         ({"image_sizes": (4,)}, "image_sizes must be a whole number of at least 8; got 4"),
