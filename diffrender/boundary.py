@@ -395,14 +395,16 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     beside = torch.where((right < 0).unsqueeze(-1), -to_left, to_left)
     # What jumps between two faces, both in front, has to be seen on both sides: these are asked for in the same pass.
     count, crease = len(line), ((left >= 0) & (right >= 0)).nonzero().squeeze(-1)
-    rays = [view, xy, origins, directions, lines.edge.index_select(0, line)]
+    rays = [view, xy, origins, directions, lines.edge.index_select(0, line), limit]
     if skip_faces is not None:
         rays.append(skip_faces)
-    view, ray_xy, origins, directions, edge, *skipped = (torch.cat([x, x.index_select(0, crease)]) for x in rays)
+    view, ray_xy, origins, directions, edge, limits, *skipped = (
+        torch.cat([x, x.index_select(0, crease)]) for x in rays
+    )
     behind, behind_depth = first_faces(
         scene, view, ray_xy, origins, directions,
         skip_edge=edge, skip_faces=skipped[0] if skipped else None, cull_backfaces=cull,
-        beside=torch.cat([beside, -beside.index_select(0, crease)]),
+        beside=torch.cat([beside, -beside.index_select(0, crease)]), limit=limits,
     )  # fmt: skip
     keep = sure & (behind_depth[:count] > limit)
     keep[crease] &= behind_depth[count:] > limit.index_select(0, crease)

@@ -6,6 +6,7 @@ face finds the rays that it meets. Both paths decide with the same arithmetic.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,30 +97,32 @@ def first_faces(
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
     beside: Tensor | None = None,
+    limit: Tensor | None = None,
     cull_backfaces: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and its depth [N] along single rays [N, 3] (camera frame) through pixels `xy` [N, 2].
 
     With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge; with
     `skip_faces` [N, 2], through these faces (-1: none). Of a ray that passes through an edge, `beside` [N, 3] says what
-    it meets: what is on this side of the edge.
+    it meets: what is on this side of the edge; and what ends there, on either side, nearer than `limit` [N].
     """
     vertices, faces, face_view = scene.vertices.detach(), scene.faces, scene.face_view
     starts = None if scene.camera.is_central else origins
-    face_edges = None if skip_edge is None else scene.mesh.topology.face_edges
+    topology = scene.mesh.topology
+    options: dict[str, Any] = {
+        "cull": cull_backfaces,
+        "face_edges": None if skip_edge is None else topology.face_edges,
+        "skip_edge": skip_edge,
+        "skip_faces": skip_faces,
+        "edges": None if beside is None else topology.edges,
+        "beside": beside,
+        "limit": limit,
+    }
     if scene.linear_rays is not None:
         rays = sort_rays(view, xy, starts, directions, scene.num_views, scene.camera.size)
-        return first_hit_linear(
-            vertices, *scene.projected, faces, face_view, rays,
-            cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge, skip_faces=skip_faces,
-            beside=beside,
-        )  # fmt: skip
+        return first_hit_linear(vertices, *scene.projected, faces, face_view, rays, **options)
     tree = build_ray_tree(starts, directions, scattered_slots(view, xy, scene.num_views))
-    return first_hit(
-        vertices, faces, face_view, tree,
-        z_depth=False, cull=cull_backfaces, face_edges=face_edges, skip_edge=skip_edge, skip_faces=skip_faces,
-        beside=beside,
-    )  # fmt: skip
+    return first_hit(vertices, faces, face_view, tree, z_depth=False, **options)
 
 
 def local_faces(scene: Scene, face_index: Tensor) -> Tensor:

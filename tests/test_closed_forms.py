@@ -307,6 +307,30 @@ def test_walls_seen_edge_on_have_one_outline(turn: float, dtype: torch.dtype) ->
         assert slope.item() == pytest.approx(8 * 9.3, rel=near)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("turn", [0.0, 0.3, math.pi / 4])
+def test_surfaces_exactly_behind_each_other_have_one_outline(turn: float, dtype: torch.dtype) -> None:
+    """Equal squares, and one half as wide, at different depths: their outlines coincide in the image."""
+    R = so3_exp(torch.tensor([0.0, 0.0, turn], dtype=F64)).to(dtype)
+    scale = torch.tensor(9.3, dtype=dtype, requires_grad=True)
+    camera = OrthographicCamera(
+        scale, scale, 24.2, 21.4, size=SIZE, R=R, t=torch.tensor([0.03, -0.01, 5.0], dtype=dtype)
+    )
+    x, y = torch.tensor([[-1.0, 1.0, 1.0, -1.0], [-1.0, -1.0, 1.0, 1.0]], dtype=dtype)
+    flats = [(x, 0.0, 0.7), (x, 0.4, 0.2), (x.clamp(max=0), 0.9, 0.5), (x.clamp(max=0), -0.3, 0.9)]
+    meshes = [
+        fan(torch.stack([across, y, torch.full_like(y, z)], -1)).replace(vertex_colors=across.new_full((4, 1), color))
+        for across, z, color in flats
+    ]
+    image = render(join(meshes), camera, intersecting=False)
+    near = 2e-4 if dtype == torch.float32 else 1e-9
+    for channel, expected in ((0, 0.9 * 0.5 + 0.7 * 0.5), (1, 1.0)):
+        area = image[..., channel].sum()
+        assert area.item() == pytest.approx(expected * 4 * 9.3**2, rel=near)
+        (slope,) = torch.autograd.grad(area, scale, retain_graph=True)
+        assert slope.item() == pytest.approx(expected * 8 * 9.3, rel=near)
+
+
 def test_rectangle_beside_another_behind_it_in_the_image_has_one_edge_there() -> None:
     """Where the image of one ends, that of another, further away, begins."""
     camera = camera_of("pinhole").to(dtype=F64)

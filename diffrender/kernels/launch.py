@@ -122,7 +122,9 @@ def first_hit_linear(
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
+    edges: Tensor | None = None,
     beside: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along single rays of cameras whose rays are affine in the pixel.
 
@@ -135,7 +137,8 @@ def first_hit_linear(
     if skip_faces is not None:
         skip_faces = skip_faces.index_select(0, rays.order)
     if beside is not None:
-        beside = beside.index_select(0, rays.order)
+        assert limit is not None
+        beside, limit = beside.index_select(0, rays.order), limit.index_select(0, rays.order)
     directions = rays.directions if num_rays else rays.directions.new_zeros(1, 3)
     args = [
         vectors(vertices),
@@ -153,7 +156,9 @@ def first_hit_linear(
         vectors(directions),
         array(skip),
         array(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
+        array(faces if edges is None else edges),
         vectors(vertices.new_zeros(0, 3) if beside is None else beside),
+        array(depths if limit is None else limit),
         int(rays.origins is None),
         int(cull),
         rays.height,
@@ -174,7 +179,9 @@ def first_hit(
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
+    edges: Tensor | None = None,
     beside: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first face along each ray of a tree.
 
@@ -184,8 +191,10 @@ def first_hit(
         z_depth: depth is z (every direction has z = 1, every origin z = 0); otherwise it is the ray's parameter.
         face_edges: [F, 3] the edges of each face; with `skip_edge` [N], a ray passes through the faces at its edge.
         skip_faces: [N, 2] faces that each ray passes through, -1 for none.
+        edges: [E, 2] the welded vertices of each edge.
         beside: [N, 3] where a ray passes through an edge, as far as rounding can tell, it meets what is on this side of
-            the edge, without the faces that are seen edge-on there.
+            the edge, without the faces that are seen edge-on there; and, on either side, what ends there, is nearer
+            than `limit` [N], and has no vertex in common with `skip_edge`.
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
@@ -200,7 +209,9 @@ def first_hit(
     if skip_faces is not None and len(skip_faces):
         skip_faces = skip_faces.index_select(0, tree.slots.clamp(min=0).reshape(-1))
     if beside is not None and len(beside):
-        beside = beside.index_select(0, tree.slots.clamp(min=0).reshape(-1))
+        assert limit is not None
+        slots = tree.slots.clamp(min=0).reshape(-1)
+        beside, limit = beside.index_select(0, slots), limit.index_select(0, slots)
     central = tree.origins is None
     counts = [b - a for a, b in pairwise(tree.level_start)]
     args = [
@@ -214,7 +225,9 @@ def first_hit(
         vectors(tree.directions.flatten(0, 1)),
         array(skip.reshape(-1)),
         array(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
+        array(faces if edges is None else edges),
         vectors(vertices.new_zeros(0, 3) if beside is None else beside),
+        array(depths if limit is None else limit),
         vectors(tree.centers.flatten(0, 1)),
         vectors(tree.halves.flatten(0, 1)),
         vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),

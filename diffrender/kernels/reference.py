@@ -23,7 +23,9 @@ def first_hit_reference(
     face_edges: Tensor | None = None,
     skip_edge: Tensor | None = None,
     skip_faces: Tensor | None = None,
+    edges: Tensor | None = None,
     beside: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """First face [N] (-1: none) and depth [N] (infinity: none) along rays [N, 3] among `corners` [F, 3, 3]."""
     hits, depths = [], []
@@ -31,7 +33,17 @@ def first_hit_reference(
     for begin in range(0, directions.shape[0], size):
         part = slice(begin, begin + size)
         nudge = None if beside is None else beside[part]
-        depth = hit_depths(corners, None if origins is None else origins[part], directions[part], z_depth, cull, nudge)
+        rays = None if origins is None else origins[part], directions[part], z_depth, cull
+        depth = hit_depths(corners, *rays, nudge)
+        if nudge is not None and limit is not None and edges is not None and face_edges is not None:
+            assert skip_edge is not None
+            known = skip_edge[part, None] >= 0
+            vertices = edges[face_edges.clamp(min=0)].flatten(1)  # [F, 6]
+            vertices = torch.where((face_edges < 0).repeat_interleave(2, dim=1), -1, vertices)
+            common = vertices[None, :, :, None] == edges[skip_edge[part].clamp(min=0)][:, None, None]
+            other = hit_depths(corners, *rays, -nudge)
+            hides = torch.isinf(depth) & (other < limit[part, None]) & known & ~common.any(-1).any(-1)
+            depth = torch.where(hides, other, depth)
         if face_edges is not None and skip_edge is not None:
             skipped = (face_edges.unsqueeze(0) == skip_edge[part, None, None]).any(-1) & (skip_edge[part, None] >= 0)
             depth = torch.where(skipped, torch.inf, depth)

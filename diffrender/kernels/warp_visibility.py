@@ -65,8 +65,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
 
     @wp.func
-    def hit_beside(d: vec3, g: vec3, u: vec3, a: vec3, b: vec3, c: vec3, cull: int):
-        """Depth where the ray meets the triangle, or -1; where it passes through its edges, nudged towards `u`."""
+    def hits_beside(d: vec3, g: vec3, u: vec3, a: vec3, b: vec3, c: vec3, cull: int):
+        """Depths where the ray meets the triangle, or -1; where it passes through edges, nudged along `u`, or back."""
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
@@ -76,15 +76,24 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         b0 = at_edge(d, b, c)
         b1 = at_edge(d, c, a)
         b2 = at_edge(d, a, b)
-        depth = real(-1.0)
+        hits = vec2(real(-1.0), real(-1.0))
         total = (w0 + w1) + w2
-        if wp.abs(total) > (b0 + b1) + b2:  # otherwise seen edge-on: there is nothing to meet beside it
-            sign = wp.sign(total)
-            met = nudged_sign(w0, b0, dot3(u, n0)) == sign and nudged_sign(w1, b1, dot3(u, n1)) == sign
-            met = met and nudged_sign(w2, b2, dot3(u, n2)) == sign
-            if met and (cull == 0 or sign < real(0.0)):
-                depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
-        return depth
+        sign = wp.sign(total)
+        # Otherwise seen edge-on: there is nothing to meet beside it.
+        if wp.abs(total) > (b0 + b1) + b2 and (cull == 0 or sign < real(0.0)):
+            s0 = wp.where(wp.abs(w0) <= b0, dot3(u, n0), real(0.0))
+            s1 = wp.where(wp.abs(w1) <= b1, dot3(u, n1), real(0.0))
+            s2 = wp.where(wp.abs(w2) <= b2, dot3(u, n2), real(0.0))
+            depth = ((w0 * dot3(g, a) + w1 * dot3(g, b)) + w2 * dot3(g, c)) / total
+            if nudged_sign(w0, b0, s0) == sign and nudged_sign(w1, b1, s1) == sign and nudged_sign(w2, b2, s2) == sign:
+                hits[0] = depth
+            if (
+                nudged_sign(w0, b0, -s0) == sign
+                and nudged_sign(w1, b1, -s1) == sign
+                and nudged_sign(w2, b2, -s2) == sign
+            ):
+                hits[1] = depth
+        return hits
 
     @wp.func
     def least_depth(a: vec3, b: vec3, c: vec3):
@@ -108,6 +117,38 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         if skip_faces.shape[0] > 0:
             through = through or skip_faces[ray, 0] == wp.int64(face) or skip_faces[ray, 1] == wp.int64(face)
         return through
+
+    @wp.func
+    def touches(face: int, edge: wp.int64, face_edges: wp.array2d(dtype=wp.int64), edges: wp.array2d(dtype=wp.int64)):
+        """Whether a face has a vertex in common with an edge."""
+        common = bool(False)
+        for side in range(3):
+            other = face_edges[face, side]
+            if other >= wp.int64(0):
+                for end in range(2):
+                    vertex = edges[other, end]
+                    common = common or vertex == edges[edge, 0] or vertex == edges[edge, 1]
+        return common
+
+    @wp.func
+    def depth_beside(
+        hits: vec2,
+        limit: real,
+        face: int,
+        edge: wp.int64,
+        face_edges: wp.array2d(dtype=wp.int64),
+        edges: wp.array2d(dtype=wp.int64),
+    ):
+        """Which of the depths of `hits_beside` counts, or -1.
+
+        What ends exactly at an edge of another surface, and is nearer, hides it: one outline is enough. Not so what
+        shares a vertex with it, where a narrow face may seem to end within rounding.
+        """
+        depth = hits[0]
+        if depth <= real(0.0) and hits[1] > real(0.0) and hits[1] < limit and edge >= wp.int64(0):  # noqa: SIM102
+            if not touches(face, edge, face_edges, edges):
+                depth = hits[1]
+        return depth
 
     @wp.func
     def keep_first(
@@ -342,7 +383,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         directions: wp.array(dtype=vec3),
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
+        edges: wp.array2d(dtype=wp.int64),
         beside: wp.array(dtype=vec3),
+        limits: wp.array(dtype=real),
         centers: wp.array(dtype=vec3),
         halves: wp.array(dtype=vec3),
         moment_centers: wp.array(dtype=vec3),
@@ -451,7 +494,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                                 oc = c - origins[slot]
                             depth = real(-1.0)
                             if beside.shape[0] > 0:
-                                depth = hit_beside(d, g, beside[slot], oa, ob, oc, cull)
+                                hits_there = hits_beside(d, g, beside[slot], oa, ob, oc, cull)
+                                depth = depth_beside(hits_there, limits[slot], face, skip_edge[slot], face_edges, edges)
                             elif central != 0:
                                 depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
                             else:
@@ -490,7 +534,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         directions: wp.array(dtype=vec3),
         skip_edge: wp.array(dtype=wp.int64),
         skip_faces: wp.array2d(dtype=wp.int64),
+        edges: wp.array2d(dtype=wp.int64),
         beside: wp.array(dtype=vec3),
+        limits: wp.array(dtype=real),
         central: int,
         cull: int,
         height: int,
@@ -583,7 +629,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                             oc = c - origins[ray]
                         depth = real(-1.0)
                         if beside.shape[0] > 0:
-                            depth = hit_beside(d, g, beside[ray], oa, ob, oc, cull)
+                            hits_there = hits_beside(d, g, beside[ray], oa, ob, oc, cull)
+                            depth = depth_beside(hits_there, limits[ray], face, skip_edge[ray], face_edges, edges)
                         elif central != 0:
                             depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
                         else:
