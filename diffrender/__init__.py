@@ -92,6 +92,7 @@ from .shading import (
     SphericalHarmonicsLight,
     unlit,
 )
+from .unwrap import unwrap
 from .visibility import visibility
 
 __version__ = "0.1.0"
@@ -189,6 +190,7 @@ __all__ = [
     "torus",
     "undistort",
     "unlit",
+    "unwrap",
     "visibility",
     "warp",
 ]

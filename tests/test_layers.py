@@ -23,7 +23,7 @@ LAYERS = (
     ("visibility",),
     ("fragments",),
     ("sampling",),
-    ("shading", "reproject"),
+    ("shading", "reproject", "unwrap"),
     ("filtered",),
     ("turning",),
     ("boundary", "grazing"),
