@@ -4,6 +4,13 @@ from .barycentrics import barycentrics
 from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
 from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .lens import LensModel, project_lens, unproject_lens
+from .pyramids import (
+    PyramidLookup,
+    filter_pyramid,
+    filter_pyramid_points_gradient,
+    filter_pyramid_texels_gradient,
+)
+from .pyramids_reference import filter_pyramid_reference
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
 from .reference import barycentrics_reference, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
@@ -17,12 +24,17 @@ __all__ = [
     "LensModel",
     "LensShape",
     "Lookup",
+    "PyramidLookup",
     "RayTree",
     "SortedRays",
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
     "edge_sides",
+    "filter_pyramid",
+    "filter_pyramid_points_gradient",
+    "filter_pyramid_reference",
+    "filter_pyramid_texels_gradient",
     "filter_weights",
     "first_hit",
     "first_hit_linear",

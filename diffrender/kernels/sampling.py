@@ -69,7 +69,7 @@ def sample_images_gradient(
     to_points: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients to `images` and `points` of the sum of `gradient` [G, P, C] times the values."""
-    image_gradient = _zeros(images) if to_images else None
+    image_gradient = zeros(images) if to_images else None
     point_gradient = torch.empty_like(points) if to_points else None
     if points.numel() == 0 or images.shape[-1] == 0:
         return image_gradient, None if point_gradient is None else point_gradient.zero_()
@@ -88,7 +88,8 @@ def sample_images_gradient(
     return image_gradient, point_gradient
 
 
-def _zeros(values: Tensor) -> Tensor:
+def zeros(values: Tensor) -> Tensor:
+    """Zeros of the same shape."""
     # On the CPU by numpy, which does not wake torch's threads: while those wait for more to do, they take our cores.
     if values.is_cuda:
         return values.new_zeros(values.shape)

@@ -93,31 +93,55 @@ FILTERS = {
 }
 BORDERS = ("zeros", "clamp", "reflect", "mirror", "wrap")
 
-# What both directions share: constants, vectors of four numbers, and where a block of points lies.
-_PRELUDE = """
-constexpr int D = {dimensions}, T = {taps}, R = {rows};
+# Vectors of four numbers, for the compiler of each device.
+VECTORS = """
 #ifdef __CUDA_ARCH__
 constexpr int K = 1;  // a thread has one point
-struct four {{
+struct four {
     real v[4];
-    CUDA_CALLABLE real& operator[](int i) {{ return v[i]; }}
-    CUDA_CALLABLE four operator*(real s) const {{ return {{v[0] * s, v[1] * s, v[2] * s, v[3] * s}}; }}
-    CUDA_CALLABLE four operator+(four b) const {{
-        return {{v[0] + b.v[0], v[1] + b.v[1], v[2] + b.v[2], v[3] + b.v[3]}};
-    }}
-}};
-auto load = [](const real* p) {{ return four{{p[0], p[1], p[2], p[3]}}; }};
-auto drop_first = [](four a) {{ return four{{a.v[1], a.v[2], a.v[3], a.v[3]}}; }};
+    CUDA_CALLABLE real& operator[](int i) { return v[i]; }
+    CUDA_CALLABLE four operator*(real s) const { return {v[0] * s, v[1] * s, v[2] * s, v[3] * s}; }
+    CUDA_CALLABLE four operator+(four b) const {
+        return {v[0] + b.v[0], v[1] + b.v[1], v[2] + b.v[2], v[3] + b.v[3]};
+    }
+};
+auto load = [](const real* p) { return four{p[0], p[1], p[2], p[3]}; };
+auto drop_first = [](four a) { return four{a.v[1], a.v[2], a.v[3], a.v[3]}; };
 #define PREFETCH(p)
 #define ROUND_DOWN(x) floor(x)
+#define ROUND_UP(x) ceil(x)
+#define SQUARE_ROOT(x) sqrt(x)
+#define LEADING_ZEROS(x) __clz(x)
 #else
 constexpr int K = 64;  // enough to hide the latency of memory, and few enough to stay in the nearest cache
 typedef real four __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real))));
-auto load = [](const real* p) {{ return *(const four*)p; }};
-auto drop_first = [](four a) {{ return __builtin_shufflevector(a, a, 1, 2, 3, 3); }};
+auto load = [](const real* p) { return *(const four*)p; };
+auto drop_first = [](four a) { return __builtin_shufflevector(a, a, 1, 2, 3, 3); };
 #define PREFETCH(p) __builtin_prefetch(p)
-#define ROUND_DOWN(x) {round_down}(x)
+#define ROUND_DOWN(x) __builtin_elementwise_floor(x)
+#define ROUND_UP(x) __builtin_elementwise_ceil(x)
+#define SQUARE_ROOT(x) __builtin_elementwise_sqrt(x)
+#define LEADING_ZEROS(x) __builtin_clz(x)
 #endif
+"""
+
+# What a texel outside of the image means.
+FOLD = """
+auto fold = [](int texel, int count, int mode) {  // which texel is meant, -1 for none
+    if (texel >= 0 && texel < count) return texel;
+    if (mode == 0) return -1;
+    if (mode == 1) return texel < 0 ? 0 : count - 1;
+    const int period = mode == 2 ? 2 * count : (mode == 3 ? (count > 1 ? 2 * count - 2 : 1) : count);
+    texel = texel % period;
+    texel = texel < 0 ? texel + period : texel;
+    if (mode == 4 || texel < count) return texel;
+    return mode == 2 ? period - 1 - texel : period - texel;
+};
+"""
+
+# What both directions share: constants, and where a block of points lies.
+_PRELUDE = """{vectors}
+constexpr int D = {dimensions}, T = {taps}, R = {rows};
 constexpr int C = {channels};
 const int channels = C > 0 ? C : num_channels;
 const real* texels = (const real*)image.data;
@@ -161,18 +185,7 @@ auto locate = [&](int begin, int count) {{
     }}
 }};
 
-auto fold = [](int texel, int count, int mode) {{  // which texel is meant, -1 for none
-    if (texel >= 0 && texel < count) return texel;
-    if (mode == 0) return -1;
-    if (mode == 1) return texel < 0 ? 0 : count - 1;
-    const int period = mode == 2 ? 2 * count : (mode == 3 ? (count > 1 ? 2 * count - 2 : 1) : count);
-    texel = texel % period;
-    texel = texel < 0 ? texel + period : texel;
-    if (mode == 4 || texel < count) return texel;
-    return mode == 2 ? period - 1 - texel : period - texel;
-}};
-
-struct Taps {{
+{fold}struct Taps {{
     long long row[R];  // first texel of each row, negative where it counts nothing
     int column[T];
     real across[T], along[R], slope_x[T], slope_y[R], slope_z[R];
@@ -407,7 +420,8 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         channels=channels,
         weights=weights,
         first=first,
-        round_down="__builtin_floorf" if real is wp.float32 else "__builtin_floor",
+        vectors=VECTORS,
+        fold=FOLD,
         shift=shift,
         limit=2.0**22 if real is wp.float32 else 2.0**30,
     )

@@ -58,7 +58,7 @@ class _Lookup(torch.autograd.Function):
         of_images, of_points = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
             again = sample_images_reference(images, image_of, points, *ctx.how.settings)
-            return *_differentiate(again, (images, points), gradients[0]), None, None
+            return *differentiate(again, (images, points), gradients[0]), None, None
         found = sample_images_gradient(
             images, image_of, points, ctx.how, gradients[0].contiguous(), to_images=of_images, to_points=of_points
         )
@@ -83,7 +83,7 @@ class _Spread(torch.autograd.Function):
         image_of = torch.arange(len(points), dtype=torch.int32, device=points.device)
         if torch.is_grad_enabled():
             looked_up = sample_images_reference(images, image_of, points, *ctx.how.settings)
-            of_points = _differentiate((looked_up * values).sum(), (points,), None)[0]
+            of_points = differentiate((looked_up * values).sum(), (points,), None)[0]
             return looked_up if values.requires_grad else None, of_points, None, None
         of_values, of_points = ctx.needs_input_grad[:2]
         value_gradient = sample_images(images, image_of, points, ctx.how) if of_values else None
@@ -93,7 +93,8 @@ class _Spread(torch.autograd.Function):
         return value_gradient, point_gradient, None, None
 
 
-def _differentiate(result: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor | None) -> list[Tensor | None]:
+def differentiate(result: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor | None) -> list[Tensor | None]:
+    """The gradients to those inputs that require one, to be differentiated once more."""
     wanted = [x for x in inputs if x.requires_grad]
     found = iter(torch.autograd.grad(result, wanted, gradient, create_graph=True) if wanted else ())
     return [next(found) if x.requires_grad else None for x in inputs]

@@ -1,6 +1,7 @@
 """Textures seen from afar: pyramids of averages, and lookups whose filter is as wide as the pixel's footprint."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -8,10 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_tensor, shape_of
+from ..kernels import (
+    PyramidLookup,
+    filter_pyramid,
+    filter_pyramid_points_gradient,
+    filter_pyramid_reference,
+    filter_pyramid_texels_gradient,
+)
 from .layouts import check_image_ndim, to_nchw, to_nhwc
-from .sample import Padding, check_lookup, look_up
+from .lookup import differentiate
+from .sample import Padding, check_lookup, paddings_of
 
-MAX_PROBES = 8  # along the footprint's longer axis; more stretched ones are blurred
+MAX_PROBES = 9  # along the footprint's longer axis; more stretched ones are blurred
 
 
 def mip_pyramid(image: Tensor, levels: int | None = None) -> tuple[Tensor, ...]:
@@ -58,42 +67,8 @@ def sample_trilinear(
     0.25
     """
     _check_pyramid(pyramid, uv, padding)
-    if level.shape != uv.shape[:-1]:
-        raise ValueError(f"level must have the shape {tuple(uv.shape[:-1])} of the points; got {shape_of(level)}")
-    points, last = uv.reshape(-1, 2), len(pyramid) - 1
-    height = level.reshape(-1).nan_to_num(0.0).clamp(0, last)
-    lower = height.detach().long().clamp_max(max(last - 1, 0))
-    # Points of a level side by side, so that each level is one lookup.
-    order = torch.sort(lower.to(torch.uint8), stable=True).indices
-    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    points, height = _Permute.apply(points, order, inverse), _Permute.apply(height, order, inverse)
-    counts = torch.bincount(lower, minlength=1).tolist()
-    values = []
-    for index, (at, h) in enumerate(zip(points.split(counts), height.split(counts), strict=True)):
-        if len(at) == 0 and len(points) > 0:
-            continue
-        found = _in_level(pyramid[index], at, padding)
-        if last > 0:
-            found = torch.lerp(
-                found, _in_level(pyramid[index + 1], at, padding), (h - index).unsqueeze(-1).to(found.dtype)
-            )
-        values.append(found)
-    result = _Permute.apply(torch.cat(values), inverse, order)
-    return result.reshape(*uv.shape[:-1], result.shape[-1])
-
-
-class _Permute(torch.autograd.Function):
-    """Rows in another order. Knowing the inverse, its gradient needs no additions, which are slow."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(order, inverse)
-        return rows.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        order, inverse = ctx.saved_tensors
-        return _Permute.apply(gradients[0], inverse, order), None, None
+    _check_spread("level", level, uv, uv.shape[:-1])
+    return _average(pyramid, uv, level, padding, 1)
 
 
 def sample_anisotropic(
@@ -107,16 +82,17 @@ def sample_anisotropic(
     """The mean of a texture over the footprints of pixels; differentiable to texture, uv and footprint.
 
     The square pixel, mapped by the footprint, is replaced by the rectangle that has the same second moments: its sides
-    are the singular values of the Jacobian in texels. The shorter one chooses the level, and along the longer one there
-    are as many trilinear probes as squares fit (McCormack et al., "Feline: fast elliptical lines for anisotropic
-    texture mapping", 1999, with weights of a box, as the pixel's).
+    are the singular values of the Jacobian in texels. The shorter one chooses the level; the longer one is cut into
+    squares from its middle on, each a trilinear probe that counts as much as it is long, the last at each end being
+    what is left (after McCormack et al., "Feline: fast elliptical lines for anisotropic texture mapping", 1999). So
+    the mean is continuous: a probe that comes in counts nothing at first.
 
     Args:
         pyramid: `mip_pyramid` of a texture [Ht, Wt, C].
         uv: [..., 2] the middles of the footprints.
         footprint: [..., 2, 2] the Jacobian of (u, v) by the pixel's (x, y): `uv_footprints`.
         padding: as in `sample_texture`.
-        max_probes: more stretched footprints are blurred across instead.
+        max_probes: odd; more stretched footprints are blurred across instead.
 
     Returns:
         [..., C].
@@ -127,60 +103,66 @@ def sample_anisotropic(
     0.5
     """
     _check_pyramid(pyramid, uv, padding)
-    if footprint.shape != (*uv.shape, 2):
-        raise ValueError(f"footprint must be {(*uv.shape, 2)} for uv {shape_of(uv)}; got {shape_of(footprint)}")
-    if max_probes < 1:
-        raise ValueError(f"max_probes must be at least 1; got {max_probes}")
-    points = uv.reshape(-1, 2)
-    size = uv.new_tensor([pyramid[0].shape[1], pyramid[0].shape[0]])
-    longer, length, width = _rectangle(footprint.reshape(-1, 2, 2) * size[:, None])
-    probes = torch.ceil(length.detach() / width.detach() - 1e-3).clamp(1, max_probes).long()  # 1e-3: of rounding errors
-    level = torch.log2(torch.maximum(width, length / max_probes))
-
-    if len(points) == 0:
-        return sample_trilinear(pyramid, uv, level.reshape(uv.shape[:-1]), padding=padding)
-    owner = torch.arange(len(points), device=uv.device).repeat_interleave(probes)
-    place = torch.arange(len(owner), device=uv.device) - (probes.cumsum(0) - probes).index_select(0, owner)
-    count = probes.index_select(0, owner).to(uv.dtype)
-    along = ((place + 0.5) / count - 0.5).unsqueeze(-1) * (longer / size).index_select(0, owner)
-    values = sample_trilinear(
-        pyramid, points.index_select(0, owner) + along, level.index_select(0, owner), padding=padding
-    )
-    mean = torch.segment_reduce(values / count.unsqueeze(-1), "sum", lengths=probes, axis=0)
-    return mean.reshape(*uv.shape[:-1], mean.shape[-1])
+    _check_spread("footprint", footprint, uv, (*uv.shape, 2))
+    if max_probes < 1 or max_probes % 2 == 0:
+        raise ValueError(f"max_probes must be odd, one in the middle and as many on each side; got {max_probes}")
+    return _average(pyramid, uv, footprint, padding, max_probes)
 
 
-def _rectangle(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The longer singular vector [N, 2], scaled to its singular value; and both singular values [N], at least 1.
-
-    At least one texel, as below that there is nothing to average. What is not finite counts as a point.
-    """
-    usable = (jacobian.detach().abs() < 2.0**22).all(-1).all(-1)  # false for NaN
-    jacobian = torch.where(usable[:, None, None], jacobian, 0.0)
-    a, b, c, d = jacobian.flatten(1).unbind(-1)
-    xx, xy, yy = a * a + b * b, a * c + b * d, c * c + d * d
-    half, mean = (xx - yy) / 2, (xx + yy) / 2
-    # tiny: a circle has no longer axis, and the gradient of its direction would not be finite
-    tiny = torch.finfo(jacobian.dtype).eps * (1 + mean.detach())
-    spread = torch.sqrt(half * half + xy * xy + tiny * tiny)
-    length = torch.sqrt((mean + spread).clamp_min(1.0))
-    width = torch.minimum(((a * d - b * c).abs() / length).clamp_min(1.0), length)
-    # the eigenvector, from the row of the matrix that does not cancel
-    x = torch.where(half >= 0, half + spread, xy)
-    y = torch.where(half >= 0, xy, spread - half)
-    axis = torch.stack([x, y], -1)
-    axis = axis / axis.square().sum(-1, keepdim=True).clamp_min(torch.finfo(axis.dtype).tiny).sqrt()
-    return axis * length[:, None], length, width
+def _average(
+    pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, padding: Padding | Sequence[Padding], max_probes: int
+) -> Tensor:
+    """`filter_pyramid` for points of any shape and mixed types, with derivatives."""
+    across, up = ("zeros" if border == "constant" else border for border in paddings_of(padding, 2))
+    dtype = reduce(torch.promote_types, [x.dtype for x in (uv, spread, *pyramid)])
+    points = uv.to(dtype).reshape(-1, 2).contiguous()
+    spreads = spread.to(dtype).reshape(len(points), *spread.shape[uv.ndim - 1 :]).contiguous()
+    images = [image.to(dtype).contiguous() for image in pyramid]
+    values: Tensor = _Average.apply(PyramidLookup((across, up), max_probes), points, spreads, *images)
+    return values.view(*uv.shape[:-1], values.shape[-1])
 
 
-def _in_level(texture: Tensor, uv: Tensor, padding: Padding | Sequence[Padding]) -> Tensor:
-    height, width, _ = texture.shape
-    return look_up(texture, uv, "bilinear", padding, 0.0, scale=(width, -height), offset=(0, height))
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, how: PyramidLookup, uv: Tensor, spread: Tensor, *pyramid: Tensor) -> Tensor:
+        ctx.save_for_backward(uv, spread, *pyramid)
+        ctx.how = how
+        return filter_pyramid(pyramid, uv, spread, how)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        uv, spread, *pyramid = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
+            again = filter_pyramid_reference(pyramid, uv, spread, ctx.how.borders, ctx.how.max_probes)
+            return None, *differentiate(again, (uv, spread, *pyramid), gradients[0])
+        gradient = gradients[0].contiguous()
+        found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
+        if any(ctx.needs_input_grad[1:3]):
+            found[1:3] = filter_pyramid_points_gradient(pyramid, uv, spread, ctx.how, gradient)
+        if any(ctx.needs_input_grad[3:]):
+            found[3:] = filter_pyramid_texels_gradient(pyramid, uv, spread, ctx.how, gradient)
+        return tuple(found)
 
 
 def _check_pyramid(pyramid: Sequence[Tensor], uv: Tensor, padding: Padding | Sequence[Padding]) -> None:
     if isinstance(pyramid, Tensor) or not pyramid:
         raise TypeError("pyramid must be a sequence of images: mip_pyramid(texture)")
-    check_lookup(pyramid[0], uv, ("texture", "uv"), "bilinear", padding)
-    if pyramid[0].ndim != 3:
-        raise ValueError(f"texture must be [Ht, Wt, C]; got {shape_of(pyramid[0])}")
+    texture = pyramid[0]
+    check_lookup(texture, uv, ("texture", "uv"), "bilinear", padding)
+    if texture.ndim != 3:
+        raise ValueError(f"texture must be [Ht, Wt, C]; got {shape_of(texture)}")
+    for index, image in enumerate(pyramid):
+        check_tensor(f"pyramid[{index}]", image, ndim=3, last=texture.shape[-1])
+        if 0 in image.shape[:2] or image.dtype != texture.dtype or image.device != texture.device:
+            raise ValueError(
+                f"pyramid[{index}] must have pixels, and type and device of the first, {shape_of(texture)} on"
+                f" {texture.device}; got {shape_of(image)} on {image.device}"
+            )
+
+
+def _check_spread(name: str, spread: Tensor, uv: Tensor, shape: Sequence[int]) -> None:
+    check_tensor(name, spread)
+    if spread.shape != tuple(shape):
+        raise ValueError(f"{name} must be {tuple(shape)} for uv {shape_of(uv)}; got {shape_of(spread)}")
+    if spread.device != uv.device:
+        raise ValueError(f"{name} must be on the device of uv, {uv.device}; got {spread.device}")

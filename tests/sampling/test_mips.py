@@ -1,6 +1,7 @@
 """Mip pyramids, trilinear and anisotropic lookups, and footprints, against means over pixels and differences."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 import diffrender as dr
 from diffrender.filtered import FilteredTexture
 from diffrender.fragments import Fragments, fragments_along, interpolate
+from diffrender.kernels import filter_pyramid_reference
 from diffrender.sampling import (
+    MAX_PROBES,
     mip_pyramid,
     pixel_centers,
     sample_anisotropic,
@@ -17,6 +20,7 @@ from diffrender.sampling import (
     sample_trilinear,
     uv_footprints,
 )
+from diffrender.sampling.sample import Padding
 from diffrender.scene import pack
 
 
@@ -43,22 +47,96 @@ def test_whole_levels_are_bilinear_lookups_and_others_lie_between() -> None:
     torch.testing.assert_close(beyond, pyramid[-1][0].expand(20, 3), rtol=0, atol=1e-14)
 
 
-def test_gradients_of_both_lookups() -> None:
-    image, uv = random(8, 8, 2).requires_grad_(), (0.01 + random(5, 2, seed=5)).requires_grad_()
-    level = (0.2 + 0.3 * random(5, seed=2)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda i, u, m: sample_trilinear(mip_pyramid(i), u, m), (image, uv, level))
-    footprint = (torch.tensor([[0.5, 0.1], [0.2, 0.3]]).double() + 0.02 * random(5, 2, 2, seed=3)).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda i, u, f: sample_anisotropic(mip_pyramid(i), u, f), (image, uv, footprint), atol=1e-4
-    )
+def footprints(count: int, seed: int = 0) -> Tensor:
+    """Jacobians for a texture of 16 x 16: from a tenth of a texel to most of the texture, up to 20 times as long."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(count, 4, dtype=torch.float64, generator=generator)
+    angles, length, width = 6.3 * values[:, :2], 10 ** (values[:, 2] * 2 - 1), 20 ** -values[:, 3]
+    turns = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).unflatten(-1, (2, 2))
+    scales = torch.diag_embed(torch.stack([length, length * width], -1))
+    return turns[:, 0] @ scales @ turns[:, 1] / 16
 
 
-def test_box_of_whole_texels_is_their_mean() -> None:
+@pytest.mark.parametrize(
+    ("borders", "channels"),
+    [(("wrap", "mirror"), 3), (("zeros", "clamp"), 4), (("reflect", "zeros"), 6), (("clamp", "wrap"), 1)],
+)
+@pytest.mark.parametrize("kind", ["levels", "footprints"])
+def test_kernels_equal_the_plain_torch_reference(kind: str, borders: tuple[Padding, Padding], channels: int) -> None:
+    uv = 3 * random(200, 2, seed=1) - 1
+    spread = 6 * random(200, seed=2) - 1 if kind == "levels" else footprints(200)
+    uv[0, 0], uv[1, 1], uv[2] = torch.nan, 1e30, -torch.inf
+    spread[3:5] = torch.nan
+    inputs = [x.requires_grad_() for x in (uv, spread, *mip_pyramid(random(16, 12, channels)))]
+    upstream = random(200, channels, seed=3)
+
+    def values(uv: Tensor, spread: Tensor, *pyramid: Tensor) -> Tensor:
+        if kind == "levels":
+            return sample_trilinear(pyramid, uv, spread, padding=borders)
+        return sample_anisotropic(pyramid, uv, spread, padding=borders)
+
+    found = values(*inputs)
+    expected = filter_pyramid_reference(inputs[2:], uv, spread, borders, MAX_PROBES)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)  # some tens of addends of order 1
+    of_kernels, of_reference = (torch.autograd.grad(x, inputs, upstream) for x in (found, expected))
+    for ours, theirs in zip(of_kernels, of_reference, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)  # slopes are those of 16 texels
+
+
+def test_single_precision_is_double_precision_rounded() -> None:
+    uv, spread, pyramid = random(500, 2), footprints(500), mip_pyramid(random(16, 16, 3))
+    single = sample_anisotropic([x.float() for x in pyramid], uv.float(), spread.float())
+    # Coordinates up to 16 texels are off by 1e-6, the ends of boxes by about as much; slopes are at most 1 a texel.
+    torch.testing.assert_close(single.double(), sample_anisotropic(pyramid, uv, spread), rtol=0, atol=2e-5)
+
+
+def test_same_bits_for_any_number_of_threads() -> None:
+    """Enough points for three threads, on an image that all of them add to."""
+    pyramid = [x.float() for x in mip_pyramid(random(32, 32, 3))]
+    uv, spread = random(20_000, 2).float(), footprints(20_000).float()
+    upstream, before, results = random(20_000, 3, seed=4).float(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            inputs = [x.clone().requires_grad_() for x in (uv, spread, *pyramid)]
+            found = sample_anisotropic(inputs[2:], *inputs[:2])
+            results.append((found, *torch.autograd.grad(found, inputs, upstream)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(x, y) for other in results[1:] for x, y in zip(results[0], other, strict=True))
+
+
+def test_first_and_second_derivatives_match_differences() -> None:
+    """Off the kinks: no probe at the middle of a texel, no box with a whole number of probes."""
+    pyramid, uv = mip_pyramid(random(8, 8, 2)), 0.01 + random(6, 2, seed=5)
+    level = 0.2 + 0.3 * random(6, seed=2)
+    spread = torch.tensor([[0.61, 0.1], [0.2, 0.17]]).double() + 0.02 * random(6, 2, 2, seed=3)  # 3 to 9 probes
+    for sample, how in ((sample_trilinear, level), (sample_anisotropic, spread), (sample_anisotropic, 2 * spread)):
+        inputs = [x.clone().requires_grad_() for x in (uv, how, *pyramid[:3])]
+        function = partial(lambda sample, u, s, *p: sample(p, u, s), sample)
+        assert torch.autograd.gradcheck(function, inputs, eps=1e-7, atol=1e-6)
+        assert torch.autograd.gradgradcheck(function, inputs, eps=1e-7, atol=1e-4, fast_mode=True)
+
+
+def test_values_do_not_jump_where_probes_are_added_or_levels_change() -> None:
+    pyramid = mip_pyramid(random(16, 16, 1))
+    steps = torch.linspace(1.0, 12.0, 4001).double()  # past the nine probes, where boxes begin to be blurred
+    along = torch.tensor([[0.8, 0.3], [0.6, -0.4]]).double()
+    for width in (1.0, 2.0):
+        scales = torch.diag_embed(torch.stack([width * steps, torch.full_like(steps, width)], -1))
+        values = sample_anisotropic(pyramid, torch.full((4001, 2), 0.37).double(), along @ scales / 16)
+        # A texel's worth of value for a texel's length, the most that an end of the box can pass in a step.
+        assert values.diff(dim=0).abs().max() < width * steps.diff().max()
+
+
+def test_box_is_the_mean_of_the_texture_in_it() -> None:
+    """Exact where it begins and ends at middles of texels or between two of them: there is a kink at each middle."""
     texture = random(16, 16, 3)
     uv = torch.tensor([[6 / 16, 1 - 3.5 / 16]], dtype=torch.float64)  # between texels 5 and 6 of row 3
     footprint = torch.tensor([[[4 / 16, 0.0], [0.0, 1 / 16]]], dtype=torch.float64)
     found = sample_anisotropic(mip_pyramid(texture), uv, footprint)
-    torch.testing.assert_close(found[0], texture[3, 4:8].mean(0), rtol=0, atol=1e-12)  # sqrt(s^2 + eps^2)
+    weights = torch.tensor([1, 7, 8, 8, 7, 1]).double() / 32  # integrals of bilinear's hats from 4 to 8
+    torch.testing.assert_close(found[0], weights @ texture[3, 3:9], rtol=0, atol=1e-12)  # sqrt(s^2 + eps^2)
 
 
 def pixel_means(texture: Tensor, uv: Tensor, footprint: Tensor, side: int = 48) -> Tensor:
@@ -142,9 +220,30 @@ def test_wrong_input_is_explained() -> None:
     texture, uv = torch.zeros(4, 4, 3), torch.zeros(5, 2)
     with pytest.raises(TypeError, match="mip_pyramid"):
         sample_trilinear(texture, uv, torch.zeros(5))
-    with pytest.raises(ValueError, match=r"level must have the shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"level must be \(5,\) for uv"):
         sample_trilinear(mip_pyramid(texture), uv, torch.zeros(5, 1))
     with pytest.raises(ValueError, match=r"footprint must be \(5, 2, 2\)"):
         sample_anisotropic(mip_pyramid(texture), uv, torch.zeros(5, 2))
     with pytest.raises(ValueError, match="at least one pixel"):
         mip_pyramid(texture[:0])
+    with pytest.raises(TypeError, match="level must be floating point"):
+        sample_trilinear(mip_pyramid(texture), uv, torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(ValueError, match="level must be on the device of uv"):
+        sample_trilinear(mip_pyramid(texture), uv, torch.zeros(5, device="meta"))
+    with pytest.raises(ValueError, match=r"max_probes must be odd, .* got 8"):
+        sample_anisotropic(mip_pyramid(texture), uv, torch.zeros(5, 2, 2), max_probes=8)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (torch.zeros(2, 2), "must have 3 dimensions"),
+        (torch.zeros(2, 2, 4), "must end in 3"),
+        (torch.zeros(0, 2, 3), "must have pixels, and"),
+        (torch.zeros(2, 2, 3).double(), "must have pixels, and type and device"),
+        (torch.zeros(2, 2, 3, device="meta"), "must have pixels, and type and device"),
+    ],
+)
+def test_images_of_a_pyramid_must_fit_together(second: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"pyramid\[1\] {message}"):
+        sample_trilinear([torch.zeros(4, 4, 3), second], torch.zeros(5, 2), torch.zeros(5))
