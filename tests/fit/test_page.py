@@ -6,16 +6,12 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-import torch
 
 from diffrender.fit import FitSettings, fit
 from diffrender.fit.page import _plot
-from diffrender.fit.quality import mesh_quality
 from diffrender.fit.trainer import Record
 from diffrender.io.datasets import load_dataset
 from diffrender.io.images import load_image
-from diffrender.mesh import Mesh, join
-from diffrender.primitives import grid, sphere, torus
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -103,24 +99,3 @@ def test_losses_of_zero_do_not_break_the_plot():
     assert "nan" not in drawn
     assert "inf" not in drawn
     assert drawn.count("<polyline") == 3
-
-
-def test_quality_counts_what_should_not_be():
-    ball = sphere(3)
-    ball = Mesh(ball.vertices, ball.faces)
-    good = mesh_quality(ball)
-    assert (good["closed"], good["self_intersections"], good["flipped"]) == (True, 0, 0)
-    assert good["euler"] == 2
-    assert mesh_quality(torus())["euler"] == 0  # welded: its uv seams are no edges of the surface
-    assert 50 < good["smallest_angle"][0] <= good["smallest_angle"][1] < 60.001
-    sheet = grid(8, 8)
-    folded = sheet.vertices.clone()
-    folded[40] += 2.5 * (folded[41] - folded[40])  # past its neighbours
-    assert mesh_quality(sheet)["flipped"] == 0
-    assert mesh_quality(sheet.replace(vertices=folded))["flipped"] > 0
-    through = ball.vertices.clone()
-    through[0] = -1.5 * through[0]
-    assert mesh_quality(ball.replace(vertices=through))["self_intersections"] > 0
-    pair = join([ball, ball.replace(vertices=ball.vertices + torch.tensor([0.5, 0.0, 0.0]))])
-    assert mesh_quality(pair)["self_intersections"] > 10
-    assert mesh_quality(pair)["euler"] == 4
