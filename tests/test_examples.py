@@ -95,6 +95,15 @@ def test_example_fit_template_keeps_its_parts(tmp_path: Path) -> None:
     assert end < 0.85 * start
 
 
+def test_example_fit_topology_opens_the_ring(tmp_path: Path) -> None:
+    out = run("fit_topology", tmp_path, steps=8)
+    for name, euler in (("truth", 0), ("start", 2), ("fixed", 2), ("free", 0)):
+        assert figures(rf"ring, {name}: Euler characteristic (\S+?),?\s", out) == [euler]
+    for name in ("ring", "mug"):
+        (fixed,), (free,) = (figures(rf"{name}, {kind}: .*, (\S+) from the true", out) for kind in ("fixed", "free"))
+        assert free < fixed
+
+
 def test_example_fit_lens_is_better_through_the_lens(tmp_path: Path) -> None:
     out = run("fit_lens", tmp_path, steps=12)
     (lens,) = figures(r"through the lens: (\S+) from the true surface", out)
@@ -123,6 +132,10 @@ def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Pa
         ("fit_light", r"PSNR of the albedo in new poses: .* (\S+) dB at the end", 25.0),
         ("fit_template", r"from the template: (\S+) from the true surface", -0.008),
         ("fit_template", r"feet, nose and tail: .* (\S+) at the end", -0.1),
+        ("fit_topology", r"ring, free: Euler characteristic 0, IoU of new views (\S+),", 0.988),
+        ("fit_topology", r"mug, free: Euler characteristic 0, IoU of new views (\S+),", 0.99),
+        ("fit_topology", r"ring, free: .*, (\S+) from the true surface", -0.006),
+        ("fit_topology", r"mug, free: .*, (\S+) from the true surface", -0.011),
         ("fit_pose", r"rotation off by .* (\S+) degrees at the end", -0.2),
         ("fit_lens", r"through the lens: (\S+) from the true surface", -0.015),
         ("custom_camera", r"true place: .* (\S+) at the end", -0.02),
