@@ -1,6 +1,7 @@
 """Checkpoints: one file that a fit goes on from as if it had never stopped."""
 
 import io
+import os
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,8 @@ def save_checkpoint(path: Path, images: ImageSet, settings: FitSettings, state: 
     torch.save(content, whole)
     with atomic_path(path) as temporary:
         temporary.write_bytes(whole.getbuffer())
+        with temporary.open("rb+") as file:  # on the disk before it replaces the old one: power may fail, too
+            os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict[str, Any]:
@@ -33,21 +36,23 @@ def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict
         raise FileNotFoundError(f"nothing to resume: there is no {path}")
     try:
         content = torch.load(path, weights_only=True)
-        fits = content["format"] == FORMAT
+        found = content["format"]
+        if found == FORMAT:
+            saved, views, state = FitSettings(**content["settings"]), content["views"], content["state"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint of a fit, or a damaged one: {str(error).splitlines()[0]}") from error
-    if not fits:
-        raise ValueError(f"{path} has format {content['format']}, this version reads {FORMAT}: start anew")
-    differences = settings.differences(FitSettings(**content["settings"]))
-    if differences:
-        raise ValueError(f"{path} belongs to a fit with other settings: {', '.join(differences)}")
-    if content["views"] != _described(images):
+        raise ValueError(f"{path} is no checkpoint of a fit, or a damaged one: start anew") from error
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found}, this version reads {FORMAT}: start anew")
+    if differences := settings.differences(saved):
         raise ValueError(
-            f"{path} belongs to a fit of other views: {len(content['views'])} of them instead of {len(images)}, or "
-            "others held out, or of other sizes"
+            f"{path} belongs to a fit with other settings: {', '.join(differences)}; resume with those, or start anew"
         )
-    state: dict[str, Any] = content["state"]
-    return state
+    if views != _described(images):
+        raise ValueError(
+            f"{path} belongs to a fit of other views: {len(views)} of them instead of {len(images)}, or others held "
+            "out, or of other sizes; resume with those, or start anew"
+        )
+    return dict(state)
 
 
 def _described(images: ImageSet) -> list[list[Any]]:

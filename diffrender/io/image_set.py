@@ -79,8 +79,13 @@ class ImageSet:
 
         Where the file has alpha, colour is multiplied by it (the object before black). Masks are made at the size of
         the file, then averaged with the image, so that those of smaller images are coverages.
+
+        Raises ValueError, naming the file, where it cannot be decoded or holds NaN; FileNotFoundError where it is gone.
         """
         image = load_image(self.paths[index])
+        if not bool(image.isfinite().all()):  # files of floating-point numbers may hold anything
+            wrong = int((~image.isfinite()).any(-1).sum())
+            raise ValueError(f"{self.paths[index]} is NaN or infinite in {wrong} pixels")
         mask = self._mask(index, image)
         color = image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
         both = area_average(torch.cat([color, mask[..., None].to(color)], dim=-1), self.cameras[index].size)

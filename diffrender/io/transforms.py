@@ -92,18 +92,17 @@ def save_transforms(path: str | os.PathLike[str], names: Sequence[str], cameras:
 def transforms_images(folder: Path, files: list[Path], *, keep_unreadable: bool = False) -> ImageSet:
     """The image set of one or several files; those called `*_test` are held out.
 
-    Masks are the files of `mask_path` where all frames have one, else the images' alpha.
+    Masks are the files of `mask_path` where the frames have one, else the images' alpha.
     """
     frames = [(frame, "_test" in file.stem) for file in files for frame in _read_frames(file)]
     paths = [_image_path(folder, str(entries["file_path"])) for (_, entries), _ in frames]
     names = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
     check_names(files[0], names)
     headers = image_headers(files[0], paths, keep_unreadable=keep_unreadable)
-    masks = [folder / str(entries["mask_path"]) for (_, entries), _ in frames if "mask_path" in entries]
-    if len(masks) == len(frames):
+    masks = _mask_paths(folder, [frame for frame, _ in frames])
+    if masks:
         image_headers(files[0], masks, keep_unreadable=keep_unreadable)
     else:
-        masks = []
         for path, (_, bands) in zip(paths, headers, strict=True):
             if "A" not in bands:
                 raise ValueError(f"{path} has no alpha channel to take the mask from; it has {', '.join(bands)}")
@@ -136,7 +135,21 @@ def _read_frames(path: Path) -> list[Frame]:
         for key in ("file_path", "transform_matrix"):
             if key not in entries:
                 raise ValueError(f"{where} has no {key!r}")
+        if not isinstance(entries["file_path"], str) or not entries["file_path"]:
+            raise ValueError(f"{where}: file_path must name an image; got {entries['file_path']!r}")
     return frames
+
+
+def _mask_paths(folder: Path, frames: list[Frame]) -> list[Path]:
+    """The mask file of each frame; none where no frame has one."""
+    without = [where for where, entries in frames if not entries.get("mask_path")]
+    if len(without) == len(frames):
+        return []
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(frames)} frames have no mask_path, others have: the first is {without[0]}"
+        )
+    return [folder / str(entries["mask_path"]) for _, entries in frames]
 
 
 def _size_said(where: str, entries: dict[str, Any]) -> tuple[int, int] | None:
@@ -166,7 +179,11 @@ def _camera(where: str, entries: dict[str, Any], size: tuple[int, int]) -> Camer
     def focal(own: str, angle: str, side: int) -> float | None:
         if own in entries:
             return number(own)
-        return side / 2 / math.tan(number(angle) / 2) if angle in entries else None
+        if angle not in entries:
+            return None
+        if not 0 < number(angle) < math.pi:
+            raise ValueError(f"{where}: {angle} must be between 0 and pi; got {entries[angle]}: radians, of a pinhole")
+        return side / 2 / math.tan(number(angle) / 2)
 
     fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
     if fx is None:
@@ -227,5 +244,5 @@ def _named(names: Sequence[str], values: Tensor) -> dict[str, float]:
 def _image_path(folder: Path, file_path: str) -> Path:
     """The file of a frame, whose path NeRF's files give without the suffix."""
     path = Path(os.path.normpath(folder / file_path))
-    candidates = [path] + [path.with_name(path.name + suffix) for suffix in _IMAGE_SUFFIXES]
+    candidates = [path] + [Path(f"{path}{suffix}") for suffix in _IMAGE_SUFFIXES]
     return next((candidate for candidate in candidates if candidate.is_file()), path)

@@ -11,7 +11,7 @@ from threads import Unsteady
 import diffrender.fit.run as run
 from diffrender.cameras import PinholeCamera, look_at, stack_cameras
 from diffrender.fit import FitSettings, fit
-from diffrender.fit.checkpoint import load_checkpoint
+from diffrender.fit.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from diffrender.fit.start import start_mesh
 from diffrender.fit.trainer import Trainer
 from diffrender.io.datasets import load_dataset
@@ -243,9 +243,19 @@ def test_a_checkpoint_of_another_fit_is_refused(images, tmp_path):
         fit(images, tmp_path, other, resume=True, progress=False)
     with pytest.raises(ValueError, match="belongs to a fit of other views: 11 of them instead of 2"):
         fit(images.select([0, 1]), tmp_path, settings, resume=True, progress=False)
-    half = (tmp_path / "checkpoint.pt").read_bytes()
-    (tmp_path / "checkpoint.pt").write_bytes(half[: len(half) // 2])
-    with pytest.raises(ValueError, match="no checkpoint of a fit, or a damaged one"):
+
+
+@pytest.mark.parametrize("damage", ["half", "garbage", "a list", "no settings", "another format"])
+def test_a_damaged_checkpoint_is_refused(damage, images, tmp_path):
+    settings, path = FitSettings(steps=1, image_sizes=(24,), mesh_cells=8), tmp_path / "checkpoint.pt"
+    save_checkpoint(path, images.train, settings, {"stage": torch.arange(1000)})
+    whole = path.read_bytes()
+    if damage in ("half", "garbage"):
+        path.write_bytes(whole[: len(whole) // 2] if damage == "half" else b"garbage")
+    else:
+        torch.save({"a list": [1], "no settings": {"format": FORMAT}, "another format": {"format": 99}}[damage], path)
+    said = "has format 99, this version reads" if damage == "another format" else "no checkpoint of a fit, or a damaged"
+    with pytest.raises(ValueError, match=said):
         fit(images, tmp_path, settings, resume=True, progress=False)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffrender.cameras import OpenCVCamera, PinholeCamera, look_at, to_opengl_pose
 from diffrender.io.datasets import load_dataset
-from diffrender.io.image_set import area_average
+from diffrender.io.image_set import ImageSet, area_average
 from diffrender.io.images import decode_srgb
 from diffrender.io.masks import alpha_mask, threshold_mask
 
@@ -124,6 +124,40 @@ def test_mask_files_replace_alpha(nerf):
     (nerf / "masks/1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"do not exist, the first is .*masks/1.png"):
         load_dataset(nerf)
+
+
+def test_masks_of_some_frames_only_are_refused(nerf):
+    content = json.loads((nerf / "transforms_train.json").read_text())
+    content["frames"][0]["mask_path"] = "mask.png"
+    (nerf / "transforms_train.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"2 of 3 frames have no mask_path, others have: the first is .*frame 1"):
+        load_dataset(nerf)
+
+
+@pytest.mark.parametrize("angle", [0, 3.2, -1.0])
+def test_angles_of_no_pinhole_are_refused(angle, nerf):
+    edit_json(nerf / "transforms_train.json", camera_angle_x=angle)
+    with pytest.raises(ValueError, match=r"frame 0: camera_angle_x must be between 0 and pi; got"):
+        load_dataset(nerf)
+
+
+@pytest.mark.parametrize("path", [None, "", 3])
+def test_file_paths_that_name_nothing_are_refused(path, nerf):
+    content = json.loads((nerf / "transforms_train.json").read_text())
+    content["frames"][1]["file_path"] = path
+    (nerf / "transforms_train.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"frame 1: file_path must name an image; got"):
+        load_dataset(nerf)
+
+
+def test_images_of_nan_are_named(tmp_path):
+    pixels = np.zeros((4, 5), np.float32)
+    pixels[1:3, 2] = np.nan
+    Image.fromarray(pixels).save(tmp_path / "hot.tif")
+    camera = PinholeCamera(5.0, 5.0, 2.5, 2.0, size=(4, 5))
+    images = ImageSet(("hot.tif",), (tmp_path / "hot.tif",), (camera,), (False,))
+    with pytest.raises(ValueError, match=r"hot\.tif is NaN or infinite in 2 pixels"):
+        images.load(0)
 
 
 def test_frames_of_the_test_file_are_held_out(nerf):

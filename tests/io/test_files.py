@@ -42,3 +42,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     message = r"note.txt: the folder .*nowhere does not exist"
     with pytest.raises(FileNotFoundError, match=message), atomic_path(tmp_path / "nowhere" / "note.txt"):
         pass
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path: Path) -> None:
+    (tmp_path / "taken.txt").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, atomic_path(tmp_path / "taken.txt") as temporary:
+        temporary.write_text("new")
+    assert caught.value.filename == str(tmp_path / "taken.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.txt"]
