@@ -16,7 +16,8 @@ from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from .outputs import check_folder, report
 
-_SETTINGS = {name: name for name in ("steps", "start", "topology", "seed")} | {"detail": "mesh_cells"}  # option: field
+_SAME = ("steps", "start", "topology", "appearance", "seed")
+_SETTINGS = {name: name for name in _SAME} | {"detail": "mesh_cells"}  # option: field
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,11 @@ def write_metrics(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_mesh(path: Path, mesh: Mesh) -> None:
-    """Vertex colours in files are 8 bits wide and end at 1."""
-    assert mesh.vertex_colors is not None
-    save_mesh(path, mesh.replace(vertex_colors=mesh.vertex_colors.clamp(0, 1)))
+    """Colours in files end at 1."""
+    if mesh.vertex_colors is not None:
+        mesh = mesh.replace(vertex_colors=mesh.vertex_colors.clamp(0, 1))
+    clamped = [replace(x, texture=None if x.texture is None else x.texture.clamp(0, 1)) for x in mesh.materials]
+    save_mesh(path, mesh.replace(materials=tuple(clamped)))
 
 
 def write_convergence(path: Path, history: Sequence[Record]) -> bool:

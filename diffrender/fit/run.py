@@ -36,7 +36,7 @@ def fit(
     on_bad_image: Literal["refuse", "skip"] = "refuse",
     progress: bool = True,
 ) -> FitResult:
-    """Fit a mesh with vertex colours to the views of `images` that are not held out; write the results into `out`.
+    """Fit a mesh with its colours to the views of `images` that are not held out; write the results into `out`.
 
     Args:
         images: from `load_dataset`. Held-out views are looked at only for the figures at the end.
@@ -47,7 +47,7 @@ def fit(
         on_bad_image: whether an image that cannot be decoded ends the fit before it begins, or is left out.
         progress: whether a progress bar with the loss shows on standard error.
 
-    Writes `report.html` (everything to look at, in one file), `mesh.glb` (vertex colours as they look in the
+    Writes `report.html` (everything to look at, in one file), `mesh.glb` (colours or texture as they look in the
     photographs), `metrics.json`, `convergence.png`, `comparison.png` (rows of target, fit, difference and silhouettes),
     `turntable.gif` (and `turntable.mp4` where ffmpeg is there) and `checkpoint.pt`.
 
@@ -120,7 +120,7 @@ def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSett
             state = trainer.state()
             for incident in trainer.incidents[said:] if progress else []:
                 bar.write(f"note: {incident}", file=sys.stderr)
-            bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.image_sizes)}")
+            bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.stage_sizes)}")
             bar.update(len(trainer.history) - bar.n)
             if len(trainer.history) % settings.checkpoint_every == 0 and not trainer.done:
                 try:

@@ -21,6 +21,9 @@ class FitSettings:
         views_per_step: images that each step looks at.
         topology: "fixed", the start's, or "free": before each stage but the first, a new surface is taken where two
             masks see the background through the mesh, or where it overlaps itself (`diffrender.resurface`).
+        appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images twice as
+            large fits an image on the surface, and the shape along with it.
+        texture_size: texels along each side of the texture.
         fit_shape: False keeps the start's shape and fits its colours only.
         checkpoint_every: steps between checkpoints.
         turntable_frames: pictures of the turntable; 0 for none.
@@ -33,6 +36,8 @@ class FitSettings:
     mesh_cells: int = 128
     views_per_step: int = 4
     topology: Literal["fixed", "free"] = "fixed"
+    appearance: Literal["vertex", "texture"] = "vertex"
+    texture_size: int = 1024
     fit_shape: bool = True
     checkpoint_every: int = 50
     turntable_frames: int = 48
@@ -43,6 +48,8 @@ class FitSettings:
             raise ValueError(f"start must be 'hull' or 'sphere'; got {self.start!r}")
         if self.topology not in ("fixed", "free"):
             raise ValueError(f"topology must be 'fixed' or 'free'; got {self.topology!r}")
+        if self.appearance not in ("vertex", "texture"):
+            raise ValueError(f"appearance must be 'vertex' or 'texture'; got {self.appearance!r}")
         if not self.image_sizes:
             raise ValueError("image_sizes must hold one size for each stage; got none")
         for size in self.image_sizes:
@@ -52,13 +59,19 @@ class FitSettings:
         for name in ("views_per_step", "checkpoint_every"):
             _check_whole(name, getattr(self, name), least=1)
         _check_whole("turntable_frames", self.turntable_frames, least=0)
+        _check_whole("texture_size", self.texture_size, least=16)
         # coarser grids lose the object altogether
         _check_whole("mesh_cells", self.mesh_cells, least=4 * 2 ** (len(self.image_sizes) - 1))
 
     @property
+    def stage_sizes(self) -> list[int]:
+        """Longest side of the images of each stage."""
+        return [*self.image_sizes, *([2 * self.image_sizes[-1]] if self.appearance == "texture" else [])]
+
+    @property
     def stage_steps(self) -> list[int]:
         """Steps of each stage: each twice as many as the next, which costs several times as much."""
-        weights = [2**k for k in reversed(range(len(self.image_sizes)))]
+        weights = [2**k for k in reversed(range(len(self.stage_sizes)))]
         ends = [self.steps * sum(weights[: k + 1]) // sum(weights) for k in range(len(weights))]
         return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 

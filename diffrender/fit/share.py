@@ -2,7 +2,8 @@
 
 What one process computes for a batch of views is a sum over them, so the sum over the processes is the same up to
 rounding, however the views are dealt out. Everything else (solves, optimizers, stages) is done by all of them alike.
-A step costs one message, the sum of all derivatives: 24 bytes for each vertex, and little more.
+A step costs one message, the sum of all derivatives: 24 bytes for each vertex (12, and 12 for each texel that is
+covered, once there is a texture), and little more.
 """
 
 import os

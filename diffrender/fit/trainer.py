@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import steady
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 from ..losses import color_loss, silhouette_loss
-from ..mesh import Mesh
+from ..mesh import Material, Mesh
 from ..optim import AdamUniform, LargeSteps
 from ..regularizers import edge_length, laplacian_smoothness, normal_consistency
 from ..remesh import remesh
 from ..resurface import resurface
+from ..unwrap import unwrap
 from .model import Optics, take_pictures
+from .paint import COLOR_STEP, TexturePaint, VertexPaint
 from .settings import FitSettings
 from .share import of_the_first, own, rank, total
 from .start import carving_masks, start_mesh
@@ -30,12 +31,11 @@ SILHOUETTE = 1.0
 NORMALS = 0.02
 LAPLACIAN = 0.005  # the last two hardly count for the shape: they keep triangles from folding and degenerating
 EDGES = 0.0005
-COLOR_SMOOTHNESS = 0.3  # of squared differences along edges: colours must not paint what the shape should explain
 
 SMOOTHNESS = 20.0  # lambda of the large steps, about the paper's default of 19, while the shape moves far
 LAST_SMOOTHNESS = 5.0  # and in the last stage, where details come
 SHAPE_STEP = 0.06  # first step of the large steps' coordinates, relative to the size of the object
-COLOR_STEP = 0.02  # first step of Adam on linear colours
+TEXTURED_SHAPE_STEP = 0.01  # the same for the shape under a texture, which is nearly right
 OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
@@ -89,7 +89,7 @@ class Trainer:
         if state is None:
             started = time.perf_counter()
             self.start = start_mesh(images, settings)
-            self._enter(0, self.start.replace(vertex_colors=torch.full_like(self.start.vertices, START_COLOR)))
+            self._enter(0, self.start, torch.full_like(self.start.vertices, START_COLOR))
             self.seconds = time.perf_counter() - started
         else:
             self._restore(state)
@@ -101,7 +101,7 @@ class Trainer:
     @torch.no_grad()
     def mesh(self) -> Mesh:
         """The mesh as it stands."""
-        return self._mesh().replace(vertex_colors=self._colors.detach().clone())
+        return self._paint.on(self._mesh(), self._colors.detach().clone())
 
     def optics(self) -> Optics:
         return Optics(**{name: value.detach().clone() for name, value in self._optics.tensors().items()})
@@ -126,7 +126,7 @@ class Trainer:
 
     def _try_step(self) -> Record:
         while self._in_stage >= self.settings.stage_steps[self._stage]:
-            self._enter(self._stage + 1, self._refined(self._stage + 1) if self.settings.fit_shape else self.mesh())
+            self._enter(self._stage + 1, *self._next_start(self._stage + 1))
         losses = self._derivatives()
         share = self._in_stage / self.settings.stage_steps[self._stage]
         eased = (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * share)) / 2) * min(1.0, (share + 1e-3) / WARMUP)
@@ -152,7 +152,7 @@ class Trainer:
         views = [self._views[i] for i in own(chosen)]
         mesh = self._mesh()
         vertices = mesh.vertices.detach().requires_grad_(mesh.vertices.requires_grad)
-        shown = mesh.replace(vertices=vertices, vertex_colors=self._colors)
+        shown = self._paint.on(mesh.replace(vertices=vertices), self._colors)
         color, silhouette = (x * (len(views) / len(chosen)) for x in _image_losses(shown, self._optics, views))
         loss = COLOR * color + SILHOUETTE * silhouette
         if rank() == 0:
@@ -166,6 +166,16 @@ class Trainer:
         if vertices.grad is not None:
             mesh.vertices.backward(_without_outliers(vertices.grad))
         return losses
+
+    def _next_start(self, stage: int) -> tuple[Mesh, Tensor]:
+        """The mesh that a stage begins with, and its colours, the same in all processes."""
+        if stage == len(self.settings.image_sizes):
+            size, mesh = self.settings.texture_size, self.mesh()
+            base = _taken_up(of_the_first(_stored(unwrap(mesh, size))))
+            return base, of_the_first(TexturePaint(size, base).colors_of(mesh))
+        mesh = self._refined(stage) if self.settings.fit_shape else self.mesh()
+        assert mesh.vertex_colors is not None
+        return mesh, mesh.vertex_colors
 
     def _refined(self, stage: int) -> Mesh:
         """The mesh with edges as long as the cells that the mesh of a stage resolves."""
@@ -209,7 +219,7 @@ class Trainer:
             "incidents": list(self.incidents),
             "seconds": self.seconds,
             "start": {"vertices": self.start.vertices, "faces": self.start.faces},
-            "base": {"vertices": self._base.vertices, "faces": self._base.faces},
+            "base": _stored(self._base),
             "coordinates": self._coordinates.detach().clone(),
             "colors": self._colors.detach().clone(),
             "optics": self.optics().tensors(),
@@ -219,7 +229,7 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         self._optics = Optics(**{name: value.clone() for name, value in state["optics"].items()})
         self.start = Mesh(**state["start"])
-        self._enter(state["stage"], Mesh(**state["base"], vertex_colors=state["colors"]))
+        self._enter(state["stage"], _taken_up(state["base"]), state["colors"])
         with torch.no_grad():
             self._coordinates.copy_(state["coordinates"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
@@ -233,17 +243,18 @@ class Trainer:
         self.incidents = list(state["incidents"])
         self.seconds = state["seconds"]
 
-    def _enter(self, stage: int, mesh: Mesh) -> None:
-        """Begin a stage with `mesh` and its colours."""
-        assert mesh.vertex_colors is not None
+    def _enter(self, stage: int, mesh: Mesh, colors: Tensor) -> None:
+        """Begin a stage with `mesh` and colours for its vertices or, where it has uvs, for its texels."""
         if stage != self._stage:
-            self._views = Views(self._images, self.settings.image_sizes[stage])
+            self._views = Views(self._images, self.settings.stage_sizes[stage])
         self._stage, self._in_stage, self._caution = stage, 0, 1.0
-        self._base = Mesh(mesh.vertices, mesh.faces)
-        last = stage == len(self.settings.image_sizes) - 1
+        self._base = mesh.replace(vertex_colors=None)
+        textured = mesh.uvs is not None
+        self._paint = TexturePaint(self.settings.texture_size, self._base) if textured else VertexPaint()
+        last = stage >= len(self.settings.image_sizes) - 1
         self._large_steps = LargeSteps(self._base.topology, smoothness=LAST_SMOOTHNESS if last else SMOOTHNESS)
         self._coordinates = self._large_steps.to_differential(self._base.vertices)
-        self._colors = mesh.vertex_colors.detach().clone().requires_grad_()
+        self._colors = colors.detach().clone().requires_grad_()
         self._optics = Optics(**{n: x.detach().clone().requires_grad_() for n, x in self._optics.tensors().items()})
         groups = [{"params": [self._colors], "lr": COLOR_STEP}]
         groups += [{"params": [x], "lr": OPTICS_STEP[name]} for name, x in self._optics.tensors().items()]
@@ -252,7 +263,9 @@ class Trainer:
         if self.settings.fit_shape:
             size = float((self._base.bounds()[1] - self._base.bounds()[0]).max())
             self._coordinates.requires_grad_()
-            self._optimizers.append(AdamUniform([self._coordinates], lr=SHAPE_STEP * size))
+            self._optimizers.append(
+                AdamUniform([self._coordinates], lr=size * (TEXTURED_SHAPE_STEP if textured else SHAPE_STEP))
+            )
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["first_lr"] = group["lr"]
@@ -274,9 +287,7 @@ class Trainer:
 
     def _priors(self, mesh: Mesh) -> Tensor:
         """What is likely of any surface and its colours."""
-        low, high = self._base.topology.edges.unbind(-1)
-        apart = self._colors.index_select(0, low) - self._colors.index_select(0, high)
-        prior = COLOR_SMOOTHNESS * steady.mean(apart.square())
+        prior = self._paint.prior(self._base, self._colors)
         if self.settings.fit_shape:
             prior = prior + NORMALS * normal_consistency(mesh)
             prior = prior + LAPLACIAN * laplacian_smoothness(mesh) + EDGES * edge_length(mesh)
@@ -309,6 +320,21 @@ def _without_outliers(gradient: Tensor) -> Tensor:
         return gradient
     longest = OUTLIER * moving.kthvalue(max(1, math.ceil(OUTLIER_RANK * len(moving)))).values
     return gradient * (longest / length.clamp(min=longest)).unsqueeze(-1)
+
+
+def _stored(base: Mesh) -> dict[str, Tensor | None]:
+    """A mesh without colours as plain tensors."""
+    return {name: getattr(base, name) for name in ("vertices", "faces", "uvs", "uv_faces")}
+
+
+def _taken_up(stored: dict[str, Tensor | None]) -> Mesh:
+    """The mesh of `_stored`; with a material where it has uvs."""
+    assert stored["vertices"] is not None
+    assert stored["faces"] is not None
+    if stored["uvs"] is None:
+        return Mesh(stored["vertices"], stored["faces"])
+    materials = (Material("fitted"),)
+    return Mesh(stored["vertices"], stored["faces"], stored["uvs"], stored["uv_faces"], materials=materials)
 
 
 def _check_finite(what: str, values: Sequence[Tensor]) -> None:

@@ -13,6 +13,8 @@ from diffrender.fit import FitSettings
         ({"seed": -1}, "seed must be a whole number of at least 0"),
         ({"topology": "any"}, "topology must be 'fixed' or 'free'; got 'any'"),
         ({"start": "cube"}, "start must be 'hull' or 'sphere'; got 'cube'"),
+        ({"appearance": "paint"}, "appearance must be 'vertex' or 'texture'; got 'paint'"),
+        ({"texture_size": 8}, "texture_size must be a whole number of at least 16; got 8"),
         ({"image_sizes": ()}, "image_sizes must hold one size for each stage; got none"),
         ({"image_sizes": (4,)}, "image_sizes must be a whole number of at least 8; got 4"),
         ({"views_per_step": 0}, "views_per_step must be a whole number of at least 1; got 0"),
@@ -32,3 +34,10 @@ def test_stages_share_all_steps_and_the_coarse_ones_get_most(steps):
     assert sum(shares) == steps
     if steps == 700:
         assert shares == [400, 200, 100]
+
+
+def test_a_texture_has_a_stage_of_its_own_on_images_twice_as_large():
+    settings = FitSettings(steps=70, image_sizes=(10, 20), appearance="texture")
+    assert settings.stage_sizes == [10, 20, 40]
+    assert settings.stage_steps == [40, 20, 10]
+    assert FitSettings(image_sizes=(10, 20)).stage_sizes == [10, 20]

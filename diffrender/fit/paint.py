@@ -1,0 +1,86 @@
+"""What the colours of a fit are painted on: the vertices of its mesh, or the texels of a texture."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from .. import steady
+from ..cameras import OrthographicCamera
+from ..io.images import decode_srgb, encode_srgb
+from ..mesh import Material, Mesh
+from ..render import render
+from ..sampling import covered_texels
+
+COLOR_STEP = 0.02  # first step of Adam on the colours, linear or sRGB
+COLOR_SMOOTHNESS = 0.3  # of squared differences along edges: colours must not paint what the shape should explain
+
+
+@dataclass(frozen=True, eq=False)
+class VertexPaint:
+    """Linear colours [V, 3] at the vertices."""
+
+    def on(self, mesh: Mesh, colors: Tensor) -> Mesh:
+        """`mesh` with these colours."""
+        return mesh.replace(vertex_colors=colors)
+
+    def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
+        """How far neighbours differ."""
+        low, high = mesh.topology.edges.unbind(-1)
+        apart = colors.index_select(0, low) - colors.index_select(0, high)
+        return COLOR_SMOOTHNESS * steady.mean(apart.square())
+
+
+@dataclass(frozen=True, eq=False)
+class TexturePaint:
+    """sRGB values [N, 3] of the texels with their centre in a chart, in order of rows.
+
+    sRGB as in the file, and because a step of an optimizer is then as visible in dark places as in bright ones. Texels
+    beyond the charts are as the nearest one inside: what filters read there is what lies on this side of the seam, and
+    its derivative goes where it belongs.
+
+    Attributes:
+        size: texels along each side of the texture.
+        base: a mesh with the uvs of `unwrap` for this size, and one material.
+    """
+
+    size: int
+    base: Mesh
+
+    @cached_property
+    def covered(self) -> Tensor:
+        """[size, size] bool: the texels with a value of their own."""
+        return covered_texels(self.base, (self.size, self.size))
+
+    @cached_property
+    def _nearest(self) -> Tensor:
+        """[size * size] for each texel, which of the N values is that of the nearest covered one."""
+        number = self.covered.reshape(-1).long().cumsum(0) - 1
+        row, column = ndimage.distance_transform_edt(~self.covered.numpy(), return_distances=False, return_indices=True)
+        return number[torch.from_numpy(row * self.size + column).long().reshape(-1)]
+
+    @torch.no_grad()
+    def colors_of(self, mesh: Mesh) -> Tensor:
+        """The texels [N, 3] that look like the vertex colours of `mesh`, whose faces are those of `base`."""
+        assert mesh.vertex_colors is not None
+        assert self.base.uvs is not None
+        assert self.base.uv_faces is not None
+        colors = mesh.vertex_colors.new_zeros(len(self.base.uvs), 3)
+        colors[self.base.uv_faces.reshape(-1)] = mesh.vertex_colors[mesh.faces.reshape(-1)]
+        flat = Mesh(torch.nn.functional.pad(self.base.uvs, (0, 1), value=1.0), self.base.uv_faces, vertex_colors=colors)
+        side = float(self.size)
+        above = OrthographicCamera(side, -side, 0.0, side, size=(self.size, self.size))
+        seen = render(flat, above, intersecting=False)[self.covered]
+        # texels at borders are covered in part; their centre is, so that the share cannot vanish
+        return encode_srgb((seen[:, :3] / seen[:, 3:].clamp(min=1e-3)).clamp(0, 1))
+
+    def on(self, mesh: Mesh, colors: Tensor) -> Mesh:
+        """`mesh`, which is `base` with vertices moved, with these texels."""
+        texture = decode_srgb(colors).index_select(0, self._nearest).reshape(self.size, self.size, 3)
+        return mesh.replace(materials=(Material("fitted", texture=texture),))
+
+    def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
+        """None: texels that no picture shows keep the colours of the vertices, which are smooth."""
+        return colors.new_zeros(())
