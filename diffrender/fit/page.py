@@ -91,6 +91,7 @@ def write_page(
         _facts(values),
         "<h2>Convergence</h2>",
         _plot(history),
+        *_progress(values["curve"]),
         "<h2>Views</h2><p>Drag the sliders: the photograph on the left, the fit on the right. Below, the difference of "
         "sRGB values, and the silhouettes: white in both, red in the fit only, cyan in the mask only.</p>",
         f'<div class="views">{"".join(_card(view, rows[view.name]) for view in views)}</div>',
@@ -203,6 +204,47 @@ def _plot(history: Sequence[Record]) -> str:
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="11" '
         f'style="background:#fff;border:1px solid #ddd;max-width:100%">{"".join(parts)}</svg>'
+    )
+
+
+def _progress(curve: Sequence[dict[str, Any]]) -> list[str]:
+    """The held-out views' figures over time; nothing where there are none."""
+    if len(curve) < 2:
+        return []
+    return [
+        "<h2>Held-out views over time</h2><p>Means, on images of at most 320 pixels.</p>",
+        _over_time(curve, "iou", "IoU", "#1769aa"),
+        _over_time(curve, "psnr", "PSNR, dB", "#c0392b"),
+    ]
+
+
+def _over_time(curve: Sequence[dict[str, Any]], name: str, label: str, color: str) -> str:
+    """One figure over the seconds of the fit, as SVG."""
+    (width, height), (left, right, bottom, top) = (PLOT[0] // 2 - 4, PLOT[1]), MARGIN
+    seconds, values = ([float(point[key]) for point in curve] for key in ("seconds", name))
+    low, high, last = min(values), max(values) + 1e-9, max(*seconds, 1e-9)
+    places = [
+        (
+            left + (width - left - right) * t / last,
+            height - bottom - (height - bottom - top) * (v - low) / (high - low),
+        )
+        for t, v in zip(seconds, values, strict=True)
+    ]
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}">'
+        f"<title>step {p['step']}: {p[name]:.4g}</title></circle>"
+        for (x, y), p in zip(places, curve, strict=True)
+    )
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="11" '
+        f'style="background:#fff;border:1px solid #ddd;max-width:100%;margin-right:8px">'
+        f'<text x="{left - 6}" y="{top + 4}" text-anchor="end">{high:.4g}</text>'
+        f'<text x="{left - 6}" y="{height - bottom + 4}" text-anchor="end">{low:.4g}</text>'
+        f'<text x="{left}" y="{height - 10}" text-anchor="middle">0</text>'
+        f'<text x="{width - right}" y="{height - 10}" text-anchor="end">{last:.0f} s</text>'
+        f'<text x="{width // 2}" y="{height - 10}" text-anchor="middle" fill="{color}">{label}</text>'
+        f'<polyline points="{line}" fill="none" stroke="{color}"/>{dots}</svg>'
     )
 
 

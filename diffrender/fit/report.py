@@ -47,24 +47,26 @@ def view_figures(mesh: Mesh, optics: Optics, start: Mesh, images: ImageSet) -> d
     for name, views in (("held_out", images.test), ("train", images.train)):
         figures[name] = []
         for i in range(len(views)):
-            target, mask = views.load(i)
-            mask = (mask >= 0.5).to(target)
-            picture = _picture(mesh, optics, views.cameras[i])
-            silhouette = (picture[..., 3] >= 0.5).to(target)
-            before = (_picture(start, optics, views.cameras[i])[..., 3] >= 0.5).to(target)
-            figures[name].append(
-                {
-                    "view": views.names[i],
-                    "iou": float(iou(silhouette, mask)),
-                    "start_iou": float(iou(before, mask)),
-                    "psnr": float(psnr(picture[..., :3], target, mask=mask)),
-                }
-            )
+            seen, found = figures_of(mesh, optics, views, i)
+            before, _ = figures_of(start, optics, views, i)
+            figures[name].append({"view": views.names[i], "iou": seen, "start_iou": before, "psnr": found})
     return figures
 
 
-def metrics(trainer: Trainer, settings: FitSettings, figures: dict[str, Any]) -> dict[str, Any]:
-    """What `metrics.json` holds: means, figures of every view, settings, times, versions."""
+@torch.no_grad()
+def figures_of(mesh: Mesh, optics: Optics, views: ImageSet, index: int) -> tuple[float, float]:
+    """IoU of the silhouette, and PSNR inside the mask, of one view at its size: see `view_figures`."""
+    target, mask = views.load(index)
+    mask = (mask >= 0.5).to(target)
+    picture = _picture(mesh, optics, views.cameras[index])
+    silhouette = (picture[..., 3] >= 0.5).to(target)
+    return float(iou(silhouette, mask)), float(psnr(picture[..., :3], target, mask=mask))
+
+
+def metrics(
+    trainer: Trainer, settings: FitSettings, figures: dict[str, Any], curve: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What `metrics.json` holds: means, figures of every view, their curve over time, settings, times, versions."""
     mesh = trainer.mesh()
     mean = {
         part: {key: sum(row[key] for row in rows) / len(rows) for key in ("iou", "start_iou", "psnr")}
@@ -76,6 +78,7 @@ def metrics(trainer: Trainer, settings: FitSettings, figures: dict[str, Any]) ->
     return {
         "mean": mean,
         "views": figures,
+        "curve": curve,
         "mesh": mesh_quality(mesh),
         "optics": {name: value.tolist() for name, value in trainer.optics().tensors().items()},
         "steps": len(trainer.history),

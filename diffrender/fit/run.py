@@ -15,6 +15,7 @@ from ..io.image_set import ImageSet
 from ..mesh import Mesh
 from . import report, share
 from .checkpoint import load_checkpoint, save_checkpoint
+from .curve import Curve
 from .page import write_page
 from .settings import FitResult, FitSettings
 from .trainer import Trainer
@@ -75,7 +76,11 @@ def fit(
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")
     checkpoint = folder / CHECKPOINT
     if first:
-        trainer = Trainer(views, settings, load_checkpoint(checkpoint, views, settings) if resume else None)
+        left = load_checkpoint(checkpoint, views, settings) if resume else None
+        trainer, curve = (
+            Trainer(views, settings, left),
+            Curve(images.test, left["curve"] if left and "curve" in left else None),
+        )
         if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
             save_checkpoint(checkpoint, views, settings, trainer.state())
     state = share.of_the_first(trainer.state() if first else None)
@@ -84,8 +89,8 @@ def fit(
         while not trainer.done:
             trainer.step()
         return FitResult(trainer.mesh(), {}, ())
-    notes += _optimize(trainer, folder, views, settings, progress)
-    result = _conclude(trainer, folder, images, settings)
+    notes += _optimize(trainer, curve, folder, views, progress)
+    result = _conclude(trainer, curve, folder, images)
     return replace(result, notes=(*notes, *trainer.incidents, *result.notes))
 
 
@@ -106,18 +111,22 @@ def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSettings, progress: bool) -> list[str]:
+def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, progress: bool) -> list[str]:
     """All steps that are left, with checkpoints; an interrupted fit is saved as it was after its last whole step.
 
     Returns notes about checkpoints that could not be written.
     """
-    state, notes = trainer.state(), []
+    settings, notes = trainer.settings, []
+    curve.measure(trainer)
+    state = {**trainer.state(), "curve": curve.state()}
     bar = tqdm(total=settings.steps, initial=len(trainer.history), desc="fit", unit="step", disable=not progress)
     try:
         while not trainer.done:
             said = len(trainer.incidents)
             record = trainer.step()
-            state = trainer.state()
+            state = {**trainer.state(), "curve": curve.state()}  # whole, also when the look below is interrupted
+            curve.measure(trainer)
+            state["curve"] = curve.state()
             for incident in trainer.incidents[said:] if progress else []:
                 bar.write(f"note: {incident}", file=sys.stderr)
             bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.stage_sizes)}")
@@ -142,10 +151,11 @@ def _optimize(trainer: Trainer, folder: Path, views: ImageSet, settings: FitSett
     return notes
 
 
-def _conclude(trainer: Trainer, folder: Path, images: ImageSet, settings: FitSettings) -> FitResult:
+def _conclude(trainer: Trainer, curve: Curve, folder: Path, images: ImageSet) -> FitResult:
     """Write everything that there is to write of a finished fit."""
-    mesh, optics = trainer.mesh(), trainer.optics()
-    values = report.metrics(trainer, settings, report.view_figures(mesh, optics, trainer.start, images))
+    mesh, optics, settings = trainer.mesh(), trainer.optics(), trainer.settings
+    figures = report.view_figures(mesh, optics, trainer.start, images)
+    values = report.metrics(trainer, settings, figures, curve.state())
     files, notes = [folder / CHECKPOINT], []
 
     def write(name: str, writer: Callable[..., Any], *arguments: Any) -> bool:

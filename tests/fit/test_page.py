@@ -55,7 +55,16 @@ def test_the_report_is_one_whole_file_with_everything_in_it(page):
     assert not re.search(r"https?://|url\(|<link|<script src", text)  # nothing from elsewhere
     assert [attributes["type"] for tag, attributes in tags.found if tag == "input"] == ["range"] * 9
     assert "<h1>a &lt;folder&gt;</h1>" in text
-    for said in ("held out", "Convergence", "stage 2", "mesh_cells", "torch", "self_intersections", "flipped"):
+    for said in (
+        "held out",
+        "Convergence",
+        "Held-out views over time",
+        "stage 2",
+        "mesh_cells",
+        "torch",
+        "self_intersections",
+        "flipped",
+    ):
         assert said in text
 
 
