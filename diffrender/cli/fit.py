@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..fit import FitSettings, fit, share
-from ..fit.run import CHECKPOINT
+from ..fit.folder import CHECKPOINT
 from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from .outputs import check_folder, report
@@ -94,7 +94,10 @@ def again(options: argparse.Namespace) -> str:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM (`kill`, a shutdown, a launcher that ends its processes) saves what there is, as Ctrl-C does."""
+    """SIGTERM (`kill`, a launcher that ends its processes) and SIGHUP (a terminal that closes) end like Ctrl-C.
+
+    Where they are ignored, as by `nohup`, they stay so.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -102,8 +105,13 @@ def _terminated_like_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
+        for number in numbers:
+            if before[number] != signal.SIG_IGN:
+                signal.signal(number, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, before[number])

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +13,13 @@ from tqdm import tqdm
 from ..io.image_set import ImageSet
 from ..mesh import Mesh
 from . import report, share
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint
 from .curve import Curve
+from .folder import CHECKPOINT, claimed, keep, keep_somewhere
 from .page import write_page
 from .settings import FitResult, FitSettings
 from .trainer import Trainer
 from .views import readable
-
-CHECKPOINT = "checkpoint.pt"
-UNFINISHED = (
-    r"\.(checkpoint|mesh|metrics|convergence|comparison|turntable|report)-[0-9a-f]{12}\.[a-z0-9]+"  # of a killed fit
-)
 
 
 def fit(
@@ -60,55 +55,34 @@ def fit(
         FileExistsError: `out` holds files, and neither `resume` nor `overwrite` is given.
         FileNotFoundError: nothing to resume from.
         ValueError: the checkpoint is damaged or belongs to another fit, or the images hold nothing to fit.
-        OSError: something could not be written. A checkpoint that cannot be (a full disk) does not end a fit, and the
-            one before stays whole; the error comes when the last one cannot be written either, or a result.
+        BlockingIOError: another fit is writing into `out`.
+        OSError: something could not be written, or an image no longer read. A checkpoint that cannot be written (a full
+            disk) does not end a fit, and the one before stays whole; the error comes when the last one cannot be
+            written either, or a result, and says where the last one is kept instead.
         KeyboardInterrupt: it was interrupted; the checkpoint and the mesh of the last whole step are written before.
     """
     settings = FitSettings() if settings is None else settings
     if on_bad_image not in ("refuse", "skip"):
         raise ValueError(f"on_bad_image must be 'refuse' or 'skip'; got {on_bad_image!r}")
     images, notes = readable(images, skip=on_bad_image == "skip")
-    folder, first = Path(out), share.rank() == 0
-    if first:
-        _prepared(folder, resume=resume, overwrite=overwrite)
     views = images.train
     if len(views) == 0:
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")
-    checkpoint = folder / CHECKPOINT
-    if first:
-        left = load_checkpoint(checkpoint, views, settings) if resume else None
-        trainer, curve = (
-            Trainer(views, settings, left),
-            Curve(images.test, left["curve"] if left and "curve" in left else None),
-        )
-        if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
-            save_checkpoint(checkpoint, views, settings, trainer.state())
-    state = share.of_the_first(trainer.state() if first else None)
-    if not first:
-        trainer = Trainer(views, settings, state)
+    if share.rank() != 0:
+        trainer = Trainer(views, settings, share.of_the_first(None))
         while not trainer.done:
             trainer.step()
         return FitResult(trainer.mesh(), {}, ())
-    notes += _optimize(trainer, curve, folder, views, progress)
-    result = _conclude(trainer, curve, folder, images)
+    folder = Path(out)
+    with claimed(folder, resume=resume, overwrite=overwrite):
+        left = load_checkpoint(folder / CHECKPOINT, views, settings) if resume else None
+        trainer, curve = Trainer(views, settings, left), Curve(images.test, (left or {}).get("curve"))
+        if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
+            keep(folder, views, settings, trainer.state())
+        share.of_the_first(trainer.state())
+        notes += _optimize(trainer, curve, folder, views, progress)
+        result = _conclude(trainer, curve, folder, images)
     return replace(result, notes=(*notes, *trainer.incidents, *result.notes))
-
-
-def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"out must be a folder; {folder} is a file")
-    if resume and overwrite:
-        raise ValueError("give either resume or overwrite, not both: one goes on, the other starts anew")
-    left = [file for file in folder.iterdir() if re.fullmatch(UNFINISHED, file.name)] if folder.is_dir() else []
-    if folder.is_dir() and len(list(folder.iterdir())) > len(left) and not (resume or overwrite):
-        raise FileExistsError(
-            f"{folder} holds files already: choose another folder, go on with resume, or replace them with overwrite"
-        )
-    if resume and not (folder / CHECKPOINT).is_file():
-        raise FileNotFoundError(f"nothing to resume: there is no {folder / CHECKPOINT}")
-    for file in left:
-        file.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, progress: bool) -> list[str]:
@@ -133,21 +107,24 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
             bar.update(len(trainer.history) - bar.n)
             if len(trainer.history) % settings.checkpoint_every == 0 and not trainer.done:
                 try:
-                    save_checkpoint(folder / CHECKPOINT, views, settings, state)
+                    keep(folder, views, settings, state)
                 except OSError as error:
                     notes.append(f"no checkpoint at step {len(trainer.history)}: {error}")
                     if progress:
                         bar.write(f"note: {notes[-1]}", file=sys.stderr)
-    except (KeyboardInterrupt, FloatingPointError, share.ProcessLostError):
+    except BaseException as error:  # whatever it is, the last whole step is kept
         try:
-            save_checkpoint(folder / CHECKPOINT, views, settings, state)
+            keep_somewhere(folder, views, settings, state)
         except KeyboardInterrupt:  # a second one, as launchers send when a process has ended: once more
-            save_checkpoint(folder / CHECKPOINT, views, settings, state)
+            keep_somewhere(folder, views, settings, state)
         report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).mesh())
+        if isinstance(error, (OSError, ValueError)):  # an image that is no longer there, or no longer whole
+            at = len(state["history"])
+            raise OSError(f"{error}; the fit was kept at step {at}: repair it, and go on with resume") from error
         raise
     finally:
         bar.close()
-    save_checkpoint(folder / CHECKPOINT, views, settings, state)
+    keep_somewhere(folder, views, settings, state)
     return notes
 
 

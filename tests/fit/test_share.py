@@ -13,7 +13,7 @@ import torch
 
 from diffrender.fit import FitSettings, fit, share
 from diffrender.fit.checkpoint import load_checkpoint
-from diffrender.fit.run import CHECKPOINT
+from diffrender.fit.folder import CHECKPOINT
 from diffrender.io.datasets import load_dataset
 
 PROCESSES = 2

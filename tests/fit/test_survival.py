@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import diffrender.fit.folder as folder_module
 import diffrender.fit.trainer as trainer_module
 from diffrender.cli import main
 from diffrender.fit import FitSettings, fit
-from diffrender.fit.checkpoint import load_checkpoint
-from diffrender.fit.run import CHECKPOINT
+from diffrender.fit.checkpoint import load_checkpoint, save_checkpoint
+from diffrender.fit.folder import CHECKPOINT, claimed
 from diffrender.fit.trainer import Trainer
 from diffrender.fit.views import readable
 from diffrender.io.datasets import load_dataset
@@ -113,13 +115,15 @@ def test_a_killed_fit_leaves_no_file_that_stays(small_set, tmp_path):
 
 
 class Disk:
-    """A disk that takes only so many whole files, and can be given more room."""
+    """A disk, or a folder, that takes only so many whole files, and can be given more room."""
 
-    def __init__(self, monkeypatch, room):
+    def __init__(self, monkeypatch, room, folder=Path("/")):
         self.room = room
         whole = Path.write_bytes
 
         def write(path, content):
+            if folder not in path.parents:
+                return whole(path, content)
             if self.room == 0:
                 whole(path, bytes(content)[:10])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -129,17 +133,26 @@ class Disk:
         monkeypatch.setattr(Path, "write_bytes", write)
 
 
+def at_step(monkeypatch, number, happens):
+    """Call `happens` before a fit's step of that number."""
+    step = Trainer.step
+
+    def watched(self):
+        if len(self.history) == number:
+            happens()
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def test_a_checkpoint_that_finds_no_room_is_noted_and_the_fit_goes_on(small_set, tmp_path, monkeypatch):
     images = load_dataset(small_set)
     disk = Disk(monkeypatch, room=4)
-    step = Trainer.step
-
-    def slower(self):
-        if len(self.history) == 6:
-            disk.room = 100
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", slower)
+    at_step(monkeypatch, 6, lambda: setattr(disk, "room", 100))
     result = fit(images, tmp_path / "out", SETTINGS, progress=False)
     assert [note.split(":")[0] for note in result.notes] == [f"no checkpoint at step {k}" for k in (4, 5, 6)]
     assert "No space left" in result.notes[0]
@@ -155,6 +168,53 @@ def test_a_full_disk_at_the_end_says_what_there_is_and_how_to_go_on(small_set, t
     assert [x.name for x in out.iterdir()] == [CHECKPOINT]
     disk.room = 100
     assert main(["fit", str(small_set), "-o", str(out), "--steps", "4", "--detail", "16", "--resume"]) == 0
+
+
+def test_a_full_disk_at_the_end_loses_no_step_where_there_is_another(small_set, tmp_path, monkeypatch, capsys):
+    out, refuge = tmp_path / "out", tmp_path / "refuge"
+    refuge.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(refuge))
+    disk = Disk(monkeypatch, room=1, folder=out)
+    command = ["fit", str(small_set), "-o", str(out), "--steps", "4", "--detail", "16"]
+    assert main(command) == 2
+    (kept,) = refuge.glob("*/checkpoint.pt")
+    assert f"the last step is kept in {kept}, move it to {out}; {out} holds" in capsys.readouterr().err
+    disk.room = 100
+    shutil.move(kept, out / CHECKPOINT)
+    monkeypatch.setattr(Trainer, "step", None)  # there is no step left to be done
+    assert main([*command, "--resume"]) == 0
+
+
+def test_a_folder_that_vanishes_is_made_again(small_set, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    at_step(monkeypatch, 3, lambda: shutil.rmtree(out))
+    result = fit(load_dataset(small_set), out, SETTINGS, progress=False)
+    assert all(file.is_file() for file in result.files)
+
+
+def test_an_image_that_vanishes_ends_the_fit_with_what_there_is(small_set, tmp_path, monkeypatch, capsys):
+    whole = fit(load_dataset(small_set), tmp_path / "whole", SETTINGS, progress=False)
+    folder, out = tmp_path / "set", tmp_path / "out"
+    shutil.copytree(small_set, folder)
+    with monkeypatch.context() as patched:
+        at_step(patched, 3, (folder / "3.png").unlink)
+        with pytest.raises(OSError, match=r"3\.png; the fit was kept at step \d: repair it, and go on with resume"):
+            fit(load_dataset(folder), out, SETTINGS, progress=False)
+    assert (out / "mesh.glb").is_file()
+    shutil.copy(small_set / "3.png", folder)
+    resumed = fit(load_dataset(folder), out, SETTINGS, resume=True, progress=False)
+    assert torch.equal(resumed.mesh.vertices, whole.mesh.vertices)
+
+
+def test_a_folder_belongs_to_one_fit_at_a_time(small_set, tmp_path, capsys):
+    with claimed(tmp_path, resume=False, overwrite=False):
+        for way in ([], ["--overwrite"]):
+            assert main(["fit", str(small_set), "-o", str(tmp_path), "--steps", "1", *way]) == 2
+            said = capsys.readouterr().err.splitlines()[-1]
+            assert f"another fit is writing into {tmp_path}: choose another folder, or end it" in said
+        assert list(tmp_path.iterdir()) == []
+    with claimed(tmp_path, resume=False, overwrite=False):
+        pass  # free again
 
 
 def test_a_limit_of_the_operating_system_on_files_leaves_the_old_checkpoint(small_set, tmp_path):
@@ -220,14 +280,7 @@ def test_a_fit_with_a_nan_says_so_and_resumes_with_the_same_bits(small_set, tmp_
     assert ["went back to step 2" in note for note in result.notes] == [True]
     with monkeypatch.context() as patched:
         spoiled(patched, {3}, lambda loss: loss * float("nan"))
-        step = Trainer.step
-
-        def interrupted(self):
-            if len(self.history) == 4:
-                raise KeyboardInterrupt
-            return step(self)
-
-        patched.setattr(Trainer, "step", interrupted)
+        at_step(patched, 4, interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit(images, tmp_path / "out", SETTINGS, progress=False)
     resumed = fit(images, tmp_path / "out", SETTINGS, resume=True, progress=False)
@@ -310,16 +363,40 @@ def test_the_command_line_leaves_out_what_is_no_image(small_set, tmp_path, capsy
     assert "note: 3.png is left out" in capsys.readouterr().err
 
 
-def test_termination_is_an_interruption(small_set, tmp_path, monkeypatch, capsys):
-    step = Trainer.step
-
-    def terminated(self):
-        if len(self.history) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", terminated)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_is_an_interruption(number, small_set, tmp_path, monkeypatch, capsys):
+    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
     out = tmp_path / "out"
     assert main(["fit", str(small_set), "-o", str(out), "--steps", "6", "--detail", "16"]) == 130
     assert f"interrupted; {out} holds checkpoint.pt, mesh.glb; to go on:" in capsys.readouterr().err.splitlines()[-1]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_terminal_that_closes_does_not_end_a_fit_under_nohup(small_set, tmp_path, monkeypatch):
+    at_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        assert main(["fit", str(small_set), "-o", str(tmp_path), "--steps", "2", "--detail", "16"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interruption_does_not_cost_the_checkpoint(small_set, tmp_path, monkeypatch):
+    images, interruptions = load_dataset(small_set), iter([None])
+
+    def impatient(*arguments):
+        if interrupted:
+            for _ in interruptions:
+                raise KeyboardInterrupt
+        save_checkpoint(*arguments)
+
+    def once():
+        interrupted.append(True)
+        interrupt()
+
+    interrupted = []
+    monkeypatch.setattr(folder_module, "save_checkpoint", impatient)
+    at_step(monkeypatch, 3, once)
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, tmp_path, FitSettings(**{**vars(SETTINGS), "checkpoint_every": 100}), progress=False)
+    assert len(load_checkpoint(tmp_path / CHECKPOINT, images.train, SETTINGS)["history"]) == 3
