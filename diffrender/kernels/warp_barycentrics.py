@@ -1,5 +1,8 @@
 """The Warp kernels of `barycentrics`: one ray and one face each, forward and in reverse mode."""
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -5,6 +5,9 @@ and y running from 0 to 1 only, the integral of x dy around the triangle is the 
 and x y are its first moments. No polygon is built, so there is none that could overflow.
 """
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 

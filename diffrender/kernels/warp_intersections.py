@@ -15,6 +15,9 @@ coordinate, each below a bit that tells after a subtraction whether the coordina
 pairs whose boxes overlap are neighbours that do not meet: float64 with an error bound is enough to see that.
 """
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -1,5 +1,8 @@
 """What the Warp kernels share: types, and arithmetic that is written once so that all of them round alike."""
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -9,6 +9,9 @@ of n decide. The three w of a triangle, normalized, are its barycentrics (Olano 
 the depth is their convex combination of the depths of its corners: no division by a vanishing determinant.
 """
 
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
 from functools import cache
 from typing import Any, NamedTuple
 
