@@ -17,7 +17,8 @@ from ..io.image_set import ImageSet
 from .outputs import check_folder, report
 
 _SAME = ("steps", "start", "topology", "appearance", "seed")
-_SETTINGS = {name: name for name in _SAME} | {"detail": "mesh_cells"}  # option: field
+_OTHERS = {"detail": "mesh_cells", "exposure": "fit_exposure", "refine_cameras": "fit_cameras"}
+_SETTINGS = {name: name for name in _SAME} | _OTHERS  # option: field
 
 
 def run(options: argparse.Namespace) -> None:

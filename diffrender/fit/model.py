@@ -1,6 +1,6 @@
 """What is fitted: a mesh with a colour at each vertex, and how the cameras took pictures of it.
 
-Two things stand between a mesh and its photographs, both shared by all views and both fitted along:
+Some things stand between a mesh and its photographs, and are fitted along. Shared by all views, and always:
 
 - The principal point of the cameras may be off by a pixel or so.
 - Masks may reach beyond the object: thresholds are low, edges blurred, dilations generous. Then the photograph is dark
@@ -9,12 +9,13 @@ Two things stand between a mesh and its photographs, both shared by all views an
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from ..cameras import Camera
+from ..cameras import Camera, so3_exp
 from ..mesh import Mesh
 from ..render import render
 
@@ -31,15 +32,23 @@ class Optics:
         rim: [RIM_KNOTS - 1] factor of the colour at blurred coverages from RIM_START on, in even steps. At 1 it is 1:
             otherwise colours could be brighter and all of the rim darker.
         center: [2] shift of the principal point in x and y, relative to the longest side of the image.
+        gains: [N, 3] logarithms of the factors of linear red, green and blue in each fitted view. Only differences from
+            their mean count: otherwise all views could be brighter and the object darker.
+        turns: [N, 3] rotation vectors in the frame of each camera, on top of its pose.
+        shifts: [N, 3] how far the world is moved in that frame then, relative to the distance of its origin.
     """
 
     rim: Tensor
     center: Tensor
+    gains: Tensor
+    turns: Tensor
+    shifts: Tensor
 
     @staticmethod
-    def ideal() -> "Optics":
+    def ideal(num_views: int = 0) -> "Optics":
         """No rim, and cameras as they say."""
-        return Optics(torch.ones(RIM_KNOTS - 1), torch.zeros(2))
+        none = torch.zeros(num_views, 3)
+        return Optics(torch.ones(RIM_KNOTS - 1), torch.zeros(2), none, none.clone(), none.clone())
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -50,6 +59,18 @@ class Optics:
             return camera
         x, y = (self.center * max(camera.size)).unbind()
         return camera.replace(cx=camera.cx + x, cy=camera.cy + y)
+
+    def moved(self, cameras: Camera, views: Tensor) -> Camera:
+        """The batch of `cameras` [B] with other poses, those of the fitted `views` [B]."""
+        turn = so3_exp(self.turns.index_select(0, views)).to(cameras.R)
+        distance = cameras.t.norm(dim=-1, keepdim=True)
+        t = (turn @ cameras.t[..., None])[..., 0] + distance * self.shifts.index_select(0, views).to(cameras.t)
+        return cameras.replace(R=turn @ cameras.R, t=t)
+
+    def expose(self, pictures: Tensor, views: Tensor) -> Tensor:
+        """[B, H, W, 4] `pictures` as bright as the fitted `views` [B] took them."""
+        gains = (self.gains - self.gains.mean(0)).index_select(0, views).exp()
+        return torch.cat([pictures[..., :3] * gains[:, None, None], pictures[..., 3:]], dim=-1)
 
     def darken(self, picture: Tensor) -> Tensor:
         """[B, H, W, 4] pictures (colour before black, alpha last) with the rim in their colours."""
@@ -63,10 +84,17 @@ class Optics:
         return torch.cat([picture[..., :3] * factor.unsqueeze(-1), picture[..., 3:]], dim=-1)
 
 
-def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera) -> Tensor:
-    """[B, H, W, 4] what the batch of `cameras` [B] sees of `mesh` before black: linear colour, alpha last."""
+def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[int] | None = None) -> Tensor:
+    """[B, H, W, 4] what the batch of `cameras` [B] sees of `mesh` before black: linear colour, alpha last.
+
+    `views` [B] says which of the fitted views they are, with exposures and poses of their own; None: none of them.
+    """
+    cameras = optics.shifted(cameras)
     # The surface of one object: where it passes through itself, the regularizers pull it apart.
-    return optics.darken(render(mesh, optics.shifted(cameras), intersecting=False))
+    if views is None:
+        return optics.darken(render(mesh, cameras, intersecting=False))
+    index = torch.tensor(views)
+    return optics.expose(optics.darken(render(mesh, optics.moved(cameras, index), intersecting=False)), index)
 
 
 def _blur(coverage: Tensor, sigma: float) -> Tensor:

@@ -47,18 +47,24 @@ def view_figures(mesh: Mesh, optics: Optics, start: Mesh, images: ImageSet) -> d
     for name, views in (("held_out", images.test), ("train", images.train)):
         figures[name] = []
         for i in range(len(views)):
-            seen, found = figures_of(mesh, optics, views, i)
-            before, _ = figures_of(start, optics, views, i)
+            number = i if name == "train" else None
+            seen, found = figures_of(mesh, optics, views, i, number)
+            before, _ = figures_of(start, optics, views, i, number)
             figures[name].append({"view": views.names[i], "iou": seen, "start_iou": before, "psnr": found})
     return figures
 
 
 @torch.no_grad()
-def figures_of(mesh: Mesh, optics: Optics, views: ImageSet, index: int) -> tuple[float, float]:
-    """IoU of the silhouette, and PSNR inside the mask, of one view at its size: see `view_figures`."""
+def figures_of(
+    mesh: Mesh, optics: Optics, views: ImageSet, index: int, number: int | None = None
+) -> tuple[float, float]:
+    """IoU of the silhouette, and PSNR inside the mask, of one view at its size: see `view_figures`.
+
+    `number` is the view's among those that were fitted, if it is one of them.
+    """
     target, mask = views.load(index)
     mask = (mask >= 0.5).to(target)
-    picture = _picture(mesh, optics, views.cameras[index])
+    picture = _picture(mesh, optics, views.cameras[index], number)
     silhouette = (picture[..., 3] >= 0.5).to(target)
     return float(iou(silhouette, mask)), float(psnr(picture[..., :3], target, mask=mask))
 
@@ -80,7 +86,9 @@ def metrics(
         "views": figures,
         "curve": curve,
         "mesh": mesh_quality(mesh),
-        "optics": {name: value.tolist() for name, value in trainer.optics().tensors().items()},
+        "optics": {
+            name: value.tolist() for name, value in trainer.optics().tensors().items() if name in settings.fitted_optics
+        },
         "steps": len(trainer.history),
         "seconds": round(trainer.seconds, 2),
         "loss": trainer.history[-1].loss if trainer.history else None,
@@ -138,7 +146,8 @@ def shown_views(mesh: Mesh, optics: Optics, images: ImageSet, count: int) -> Ite
     for i in [*held, *(fitted[k * len(fitted) // left] for k in range(left))]:
         one = images.select([i]).resized(min(1.0, SHEET_SIZE / max(images.sizes[i])))
         target, mask = one.load(0)
-        picture = _picture(mesh, optics, one.cameras[0])
+        number = None if images.held_out[i] else fitted.index(i)
+        picture = _picture(mesh, optics, one.cameras[0], number)
         seen = picture[..., :3].clamp(0, 1)
         difference = decode_srgb((encode_srgb(seen) - encode_srgb(target)).abs())
         silhouettes = torch.stack([picture[..., 3], mask, mask], dim=-1).clamp(0, 1)
@@ -203,9 +212,9 @@ def _eye(camera: Camera) -> Tensor:
     return -camera.R.T @ camera.t
 
 
-def _picture(mesh: Mesh, optics: Optics, camera: Camera) -> Tensor:
-    """[H, W, 4] of one camera."""
-    return take_pictures(mesh, optics, stack_cameras([camera]))[0]
+def _picture(mesh: Mesh, optics: Optics, camera: Camera, number: int | None = None) -> Tensor:
+    """[H, W, 4] of one camera, with the corrections of a fitted view if it has a `number` among them."""
+    return take_pictures(mesh, optics, stack_cameras([camera]), None if number is None else [number])[0]
 
 
 def _without_infinities(value: Any) -> Any:

@@ -25,6 +25,8 @@ class FitSettings:
             large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
         fit_shape: False keeps the start's shape and fits its colours only.
+        fit_exposure: each view gets an exposure and a white balance of its own.
+        fit_cameras: the pose of each view is corrected. (The principal point, one for all, always is.)
         checkpoint_every: steps between checkpoints.
         turntable_frames: pictures of the turntable; 0 for none.
     """
@@ -39,6 +41,8 @@ class FitSettings:
     appearance: Literal["vertex", "texture"] = "vertex"
     texture_size: int = 1024
     fit_shape: bool = True
+    fit_exposure: bool = False
+    fit_cameras: bool = False
     checkpoint_every: int = 50
     turntable_frames: int = 48
 
@@ -62,6 +66,13 @@ class FitSettings:
         _check_whole("texture_size", self.texture_size, least=16)
         # coarser grids lose the object altogether
         _check_whole("mesh_cells", self.mesh_cells, least=4 * 2 ** (len(self.image_sizes) - 1))
+
+    @property
+    def fitted_optics(self) -> set[str]:
+        """The fields of `model.Optics` that are fitted along."""
+        free = {"rim", "center"}
+        free |= {"gains"} if self.fit_exposure else set()
+        return free | ({"turns", "shifts"} if self.fit_cameras else set())
 
     @property
     def stage_sizes(self) -> list[int]:

@@ -36,7 +36,14 @@ SMOOTHNESS = 20.0  # lambda of the large steps, about the paper's default of 19,
 LAST_SMOOTHNESS = 5.0  # and in the last stage, where details come
 SHAPE_STEP = 0.06  # first step of the large steps' coordinates, relative to the size of the object
 TEXTURED_SHAPE_STEP = 0.01  # the same for the shape under a texture, which is nearly right
-OPTICS_STEP = {"rim": 0.01, "center": 1e-4}  # in their own units
+OPTICS_STEP = {
+    "rim": 0.01,
+    "center": 1e-4,
+    "gains": 0.01,
+    "turns": 5e-4,
+    "shifts": 5e-4,
+}  # in their units
+POSES = 0.1  # of mean squared turns and shifts: of all ways to turn object and cameras together, the one near the start
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
@@ -85,7 +92,7 @@ class Trainer:
         self.history: list[Record] = []
         self.incidents: list[str] = []
         self.seconds = 0.0
-        self._optics = Optics.ideal()
+        self._optics = Optics.ideal(len(images))
         if state is None:
             started = time.perf_counter()
             self.start = start_mesh(images, settings)
@@ -149,11 +156,12 @@ class Trainer:
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         chosen = self._next_views()
-        views = [self._views[i] for i in own(chosen)]
+        numbers = own(chosen)
+        views = [self._views[i] for i in numbers]
         mesh = self._mesh()
         vertices = mesh.vertices.detach().requires_grad_(mesh.vertices.requires_grad)
         shown = self._paint.on(mesh.replace(vertices=vertices), self._colors)
-        color, silhouette = (x * (len(views) / len(chosen)) for x in _image_losses(shown, self._optics, views))
+        color, silhouette = (x * (len(views) / len(chosen)) for x in _image_losses(shown, self._optics, views, numbers))
         loss = COLOR * color + SILHOUETTE * silhouette
         if rank() == 0:
             loss = loss + self._priors(shown)
@@ -255,9 +263,12 @@ class Trainer:
         self._large_steps = LargeSteps(self._base.topology, smoothness=LAST_SMOOTHNESS if last else SMOOTHNESS)
         self._coordinates = self._large_steps.to_differential(self._base.vertices)
         self._colors = colors.detach().clone().requires_grad_()
-        self._optics = Optics(**{n: x.detach().clone().requires_grad_() for n, x in self._optics.tensors().items()})
+        free, found = self.settings.fitted_optics, self._optics.tensors()
+        self._optics = Optics(**{n: x.detach().clone().requires_grad_(n in free) for n, x in found.items()})
         groups = [{"params": [self._colors], "lr": COLOR_STEP}]
-        groups += [{"params": [x], "lr": OPTICS_STEP[name]} for name, x in self._optics.tensors().items()]
+        groups += [
+            {"params": [x], "lr": OPTICS_STEP[name]} for name, x in self._optics.tensors().items() if name in free
+        ]
         # a shorter memory than the default: each step sees other views, and a stage is a few hundred steps
         self._optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, betas=(0.9, 0.99))]
         if self.settings.fit_shape:
@@ -288,17 +299,19 @@ class Trainer:
     def _priors(self, mesh: Mesh) -> Tensor:
         """What is likely of any surface and its colours."""
         prior = self._paint.prior(self._base, self._colors)
+        if self.settings.fit_cameras:
+            prior = prior + POSES * (self._optics.turns.square().mean() + self._optics.shifts.square().mean())
         if self.settings.fit_shape:
             prior = prior + NORMALS * normal_consistency(mesh)
             prior = prior + LAPLACIAN * laplacian_smoothness(mesh) + EDGES * edge_length(mesh)
         return prior
 
 
-def _image_losses(mesh: Mesh, optics: Optics, views: list[View]) -> tuple[Tensor, Tensor]:
-    """Colour and silhouette loss, means over the views."""
+def _image_losses(mesh: Mesh, optics: Optics, views: list[View], numbers: list[int]) -> tuple[Tensor, Tensor]:
+    """Colour and silhouette loss, means over the views, which are those with these `numbers` of the image set."""
     color, silhouette = torch.zeros(()), torch.zeros(())
     for members, cameras in alike(views):
-        pictures = take_pictures(mesh, optics, cameras)
+        pictures = take_pictures(mesh, optics, cameras, [numbers[i] for i in members])
         image, mask, trust = (
             torch.stack([getattr(views[i], name) for i in members]) for name in ("image", "silhouette", "trust")
         )

@@ -1,10 +1,11 @@
 """The optics between mesh and photograph: what they do to ideal pictures, and to cameras."""
 
 import math
+from dataclasses import replace
 
 import torch
 
-from diffrender.cameras import Camera, PinholeCamera
+from diffrender.cameras import Camera, PinholeCamera, so3_exp, stack_cameras
 from diffrender.fit.model import RIM_KNOTS, RIM_START, RIM_WIDTH, Optics
 
 
@@ -24,7 +25,7 @@ def test_ideal_optics_change_nothing():
 
 
 def test_rim_is_the_profile_at_the_blurred_coverage_of_an_edge():
-    optics = Optics(torch.linspace(0, 1, RIM_KNOTS)[:-1], torch.zeros(2))
+    optics = replace(Optics.ideal(), rim=torch.linspace(0, 1, RIM_KNOTS)[:-1])
     row = optics.darken(half_plane())[0, 100, 100:, 0]
     sigma = RIM_WIDTH * 200
     # pixel k of the white side lies k + 1/2 from the edge; the blurred step there is the normal distribution, up to the
@@ -38,20 +39,20 @@ def test_rim_is_the_profile_at_the_blurred_coverage_of_an_edge():
 
 
 def test_alpha_is_not_darkened():
-    optics = Optics(torch.zeros(RIM_KNOTS - 1), torch.zeros(2))
+    optics = replace(Optics.ideal(), rim=torch.zeros(RIM_KNOTS - 1))
     picture = half_plane()
     assert torch.equal(optics.darken(picture)[..., 3], picture[..., 3])
 
 
 def test_rim_is_differentiable_to_picture_and_profile():
-    optics = Optics(torch.linspace(0.1, 1, RIM_KNOTS - 1, dtype=torch.float64).requires_grad_(), torch.zeros(2))
+    rim = torch.linspace(0.1, 1, RIM_KNOTS - 1, dtype=torch.float64).requires_grad_()
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 5, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
-    assert torch.autograd.gradcheck(lambda rim, p: Optics(rim, optics.center).darken(p), (optics.rim, picture))
+    assert torch.autograd.gradcheck(lambda rim, p: replace(Optics.ideal(), rim=rim).darken(p), (rim, picture))
 
 
 def test_center_moves_the_principal_point_by_a_share_of_the_longest_side():
-    optics = Optics(torch.ones(RIM_KNOTS - 1), torch.tensor([0.1, -0.01]))
+    optics = replace(Optics.ideal(), center=torch.tensor([0.1, -0.01]))
     camera = optics.shifted(PinholeCamera(30.0, 30.0, 15.0, 10.0, size=(20, 30)))
     torch.testing.assert_close(torch.stack([camera.cx, camera.cy]), torch.tensor([18.0, 9.7]))
 
@@ -63,3 +64,23 @@ def test_cameras_without_a_principal_point_stay_as_they_are():
 
     camera = Plain(size=(4, 4))
     assert Optics.ideal().shifted(camera) is camera
+
+
+def test_only_the_differences_of_gains_count():
+    optics = replace(Optics.ideal(2), gains=torch.tensor([[0.3, 0.1, 0.0], [0.1, 0.1, 0.4]]))
+    picture = torch.full((1, 2, 3, 4), 0.5)
+    exposed = optics.expose(picture, torch.tensor([1]))
+    expected = 0.5 * torch.tensor([-0.1, 0.0, 0.2]).exp()  # the logarithms less their means
+    torch.testing.assert_close(exposed[0, 0, 0, :3], expected)
+    assert torch.equal(exposed[..., 3], picture[..., 3])
+
+
+def test_poses_are_turned_in_the_frame_of_the_camera_and_then_shifted():
+    turns, shifts = torch.tensor([[0.0, 0, 0], [0.1, -0.2, 0.05]]), torch.tensor([[0.0, 0, 0], [0.01, 0.0, -0.02]])
+    optics = replace(Optics.ideal(2), turns=turns, shifts=shifts)
+    camera = PinholeCamera(30.0, 30.0, 15.0, 10.0, size=(20, 30), R=so3_exp(torch.tensor([0.3, 0.2, 1.0])), t=(0, 3, 4))
+    moved = optics.moved(stack_cameras([camera, camera]), torch.tensor([0, 1]))
+    assert torch.equal(moved.R[0], camera.R)
+    assert torch.equal(moved.t[0], camera.t)
+    torch.testing.assert_close(moved.R[1], so3_exp(turns[1]) @ camera.R)
+    torch.testing.assert_close(moved.t[1], so3_exp(turns[1]) @ camera.t + 5 * shifts[1])  # the origin is 5 away
