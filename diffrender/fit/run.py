@@ -95,14 +95,15 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
     state = {**trainer.state(), "curve": curve.state()}
     bar = tqdm(total=settings.steps, initial=len(trainer.history), desc="fit", unit="step", disable=not progress)
     try:
+        said = 0
         while not trainer.done:
-            said = len(trainer.incidents)
             record = trainer.step()
             state = {**trainer.state(), "curve": curve.state()}  # whole, also when the look below is interrupted
             curve.measure(trainer)
             state["curve"] = curve.state()
             for incident in trainer.incidents[said:] if progress else []:
                 bar.write(f"note: {incident}", file=sys.stderr)
+            said = len(trainer.incidents)
             bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.stage_sizes)}")
             bar.update(len(trainer.history) - bar.n)
             if len(trainer.history) % settings.checkpoint_every == 0 and not trainer.done:

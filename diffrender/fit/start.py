@@ -2,7 +2,7 @@
 
 Masks alone say nothing about cameras, but the hull of all of them does: with wrong cameras their cones hardly meet.
 What usually goes wrong with cameras (axes, direction of the pose, unit of length) is then tried in turn on small
-masks, and named where it would have helped.
+masks, and named where it would have helped; so are single views that do not go together with the others.
 """
 
 import math
@@ -26,6 +26,8 @@ MARGIN = 0.02  # bounds that a set brings fit tightly, masks may not: relative t
 DOUBTFUL = 0.85  # mean IoU of start and masks: hulls of right cameras reach 0.9, but coarse ones of thin things less
 CLEARLY_BETTER = 0.1  # IoU
 LIKELY = 0.8  # IoU of the coarse hull that tries a mistake
+ODD = 0.5  # IoU of a mask with the hull of other views: right ones are far above, and touch at least
+FEWEST = 4  # views whose hull says something about another one
 TRIED_VIEWS = 8
 TRIED_SIZE = 120  # longest side of their masks
 TRIED_CELLS = 40
@@ -47,8 +49,8 @@ _MISTAKES = {
 }
 
 
-def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
-    """The mesh that the first stage starts from.
+def start_mesh(images: ImageSet, settings: FitSettings) -> tuple[Mesh, list[str]]:
+    """The mesh that the first stage starts from, and what is doubtful about it, a sentence each.
 
     Raises ValueError, with what to try, where the masks are empty or do not go together with the cameras.
     """
@@ -59,14 +61,19 @@ def start_mesh(images: ImageSet, settings: FitSettings) -> Mesh:
     except ValueError as error:
         raise ValueError(
             _likely_mistake(images, masks)
+            or _odd_views(images.names, masks)
             or f"{error}. The cones of the {len(images)} silhouettes do not meet: cameras and images do not belong "
             "together, or the poses follow another convention than the format has; none of the usual mix-ups helps"
         ) from error
     if settings.start == "hull" and agreement(mesh, *_small(masks)) < DOUBTFUL:
-        mistake = _likely_mistake(images, masks)
-        if mistake is not None:
+        if mistake := _likely_mistake(images, masks) or _odd_views(images.names, masks):
             raise ValueError(mistake)
-    return mesh
+        if (found := _hull_agreement(*_small(masks))) < LIKELY:
+            return mesh, [
+                f"what all {len(images)} masks see in common agrees with them to an IoU of {found:.2f} only: cameras, "
+                "or masks, are probably wrong, but none of the usual mix-ups explains it"
+            ]
+    return mesh, []
 
 
 def carving_masks(images: ImageSet) -> Masks:
@@ -116,6 +123,10 @@ def _check_masks(names: Sequence[str], masks: Masks) -> None:
             f"the masks of all {len(names)} views cover the whole image: no outline to fit. Alpha is probably 1 "
             "everywhere; images must be cut out, with alpha 0 around the object"
         )
+    if all(bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all()) for mask in masks):  # the four corners of the image
+        small, cameras = _small(masks)
+        if _hull_agreement([1 - mask for mask in small], cameras) >= LIKELY:
+            raise ValueError("the masks are inverted: they are set around the object, and must be set on it")
 
 
 def _other_unit(bounds: Tensor, masks: list[Tensor], cameras: list[Camera]) -> str | None:
@@ -151,13 +162,39 @@ def _likely_mistake(images: ImageSet, masks: Masks) -> str | None:
     )
 
 
+def _odd_views(names: Sequence[str], masks: Masks) -> str | None:
+    """A sentence about the few views, if any, that do not go together with the others."""
+    small, cameras = _small(masks)
+    every = list(range(len(small)))
+    groups = [every, *([i for i in every if i != left_out] for left_out in every)]
+    groups = [group for group in groups if len(group) >= FEWEST]
+    if not groups:
+        return None
+    scores = [_hull_agreement([small[i] for i in group], [cameras[i] for i in group]) for group in groups]
+    best = max(range(len(groups)), key=scores.__getitem__)
+    if scores[best] < LIKELY:
+        return None
+    hull = _coarse_hull([small[i] for i in groups[best]], [cameras[i] for i in groups[best]])
+    found = [agreement(hull, [mask], [camera]) for mask, camera in zip(*_small(masks, len(masks)), strict=True)]
+    odd = [f"{name} (IoU {score:.2f})" for name, score in zip(names, found, strict=True) if score < ODD]
+    if not odd:
+        return None
+    return (
+        f"{len(odd)} of the {len(names)} views do not go together with the others: {_listed(odd)}. Their masks may be "
+        "inverted, or their cameras those of other images; repair them, or leave them out (--views names those to keep)"
+    )
+
+
 def _hull_agreement(masks: list[Tensor], cameras: list[Camera]) -> float:
     """How well a coarse hull agrees with `masks`; 0 where there is none."""
     try:
-        hull = visual_hull(masks, cameras, object_bounds(masks, cameras), resolution=TRIED_CELLS, growth=0.5)
+        return agreement(_coarse_hull(masks, cameras), masks, cameras)
     except ValueError:
         return 0.0
-    return agreement(hull, masks, cameras)
+
+
+def _coarse_hull(masks: list[Tensor], cameras: list[Camera]) -> Mesh:
+    return visual_hull(masks, cameras, object_bounds(masks, cameras), resolution=TRIED_CELLS, growth=0.5)
 
 
 def _mistaken(camera: Camera, turn: Sequence[float], inverted: bool) -> Camera:
@@ -167,9 +204,9 @@ def _mistaken(camera: Camera, turn: Sequence[float], inverted: bool) -> Camera:
     return camera.replace(R=around[:, None] * R, t=around * t)
 
 
-def _small(masks: Masks) -> tuple[list[Tensor], list[Camera]]:
-    """Some of the masks, evenly spread, on small images, and their cameras."""
-    chosen = torch.linspace(0, len(masks) - 1, min(TRIED_VIEWS, len(masks))).round().long().tolist()
+def _small(masks: Masks, count: int = TRIED_VIEWS) -> tuple[list[Tensor], list[Camera]]:
+    """At most `count` of the masks, evenly spread, on small images, and their cameras."""
+    chosen = torch.linspace(0, len(masks) - 1, min(count, len(masks))).round().long().tolist()
     small, cameras = [], []
     for i in chosen:
         height, width = masks.cameras[i].size

@@ -95,7 +95,7 @@ class Trainer:
         self._optics = Optics.ideal(len(images))
         if state is None:
             started = time.perf_counter()
-            self.start = start_mesh(images, settings)
+            self.start, self.incidents = start_mesh(images, settings)
             self._enter(0, self.start, torch.full_like(self.start.vertices, START_COLOR))
             self.seconds = time.perf_counter() - started
         else:

@@ -14,7 +14,7 @@ from diffrender.fit.trainer import Trainer
 from diffrender.fit.views import Views
 from diffrender.io.datasets import load_dataset
 from diffrender.io.image_set import ImageSet
-from diffrender.io.images import save_image
+from diffrender.io.images import load_image, save_image
 from diffrender.io.masks import alpha_mask
 from diffrender.primitives import sphere, torus
 from diffrender.render import render
@@ -35,7 +35,9 @@ def with_cameras(images, change):
 
 def test_the_hull_of_right_cameras_agrees_with_the_masks(images):
     views = Views(images)
-    assert agreement(start_mesh(images, SETTINGS), [v.silhouette for v in views], [v.camera for v in views]) > 0.9
+    mesh, doubts = start_mesh(images, SETTINGS)
+    assert doubts == []
+    assert agreement(mesh, [v.silhouette for v in views], [v.camera for v in views]) > 0.9
 
 
 MIX_UPS = {
@@ -77,7 +79,7 @@ def test_bounds_of_another_place_are_named(images):
 
 def test_bounds_that_fit_are_used(images):
     bounds = torch.tensor([[-0.8, -1.0, -0.6], [1.4, 0.6, 0.8]])
-    mesh = start_mesh(replace(images, bounds=bounds), replace(SETTINGS, start="sphere"))
+    mesh, _ = start_mesh(replace(images, bounds=bounds), replace(SETTINGS, start="sphere"))
     # an icosphere reaches its box only where it has vertices; 2 % of margin on each side
     torch.testing.assert_close(mesh.bounds(), bounds, rtol=0, atol=0.1)
 
@@ -92,6 +94,39 @@ def test_empty_masks_are_named_and_full_ones_refused(images):
         start_mesh(replace(images, segment=without_two), SETTINGS)
     with pytest.raises(ValueError, match="masks of all 8 views cover the whole image"):
         start_mesh(replace(images, segment=lambda image: torch.ones(image.shape[:2])), SETTINGS)
+
+
+@pytest.fixture
+def repainted(small_set, tmp_path):
+    """Writes the image set with other masks: those of the views in `which` inverted."""
+
+    def write(which):
+        shutil.copytree(small_set, tmp_path, dirs_exist_ok=True)
+        for k in which:
+            picture = load_image(tmp_path / f"{k}.png")
+            save_image(tmp_path / f"{k}.png", torch.cat([picture[..., :3], 1 - picture[..., 3:]], dim=-1))
+        return load_dataset(tmp_path).train
+
+    return write
+
+
+def test_inverted_masks_are_said_to_be_that(repainted):
+    with pytest.raises(ValueError, match="the masks are inverted"):
+        start_mesh(repainted(range(8)), SETTINGS)
+
+
+def test_a_single_inverted_mask_is_named(repainted):
+    with pytest.raises(
+        ValueError, match=r"1 of the 8 views do not go together with the others: 3\.png \(IoU 0\.\d\d\)"
+    ):
+        start_mesh(repainted([3]), SETTINGS)
+
+
+def test_what_no_usual_mistake_explains_is_doubted(images):
+    cameras = list(images.cameras)
+    cameras[2], cameras[5] = cameras[5], cameras[2]
+    _, doubts = start_mesh(replace(images, cameras=tuple(cameras)), SETTINGS)
+    assert ["cameras, or masks, are probably wrong" in doubt for doubt in doubts] == [True]
 
 
 def test_images_without_cameras_are_said_to_be_that(small_set, tmp_path):
@@ -125,7 +160,7 @@ def fitted(images, settings):
 def test_an_object_with_a_hole_keeps_it(ring_images):
     """The hull has the handle that silhouettes show, and neither the fit nor the remeshing loses it."""
     settings = FitSettings(steps=20, image_sizes=(24, 48), mesh_cells=32)
-    assert mesh_quality(start_mesh(ring_images, settings))["euler"] == 0
+    assert mesh_quality(start_mesh(ring_images, settings)[0])["euler"] == 0
     mesh = fitted(ring_images, settings)
     found = mesh_quality(mesh)
     assert (found["euler"], found["closed"]) == (0, True)

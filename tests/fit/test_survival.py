@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,17 @@ def test_one_face_with_a_huge_derivative_neither_makes_a_thorn_nor_stops_the_res
     assert 0.025 < float(limited[7].norm()) < 0.045
     torch.testing.assert_close(limited[7] / limited[7].norm(), torch.tensor([0.6, 0.8, 0.0]))
     assert trainer_module._without_outliers(torch.zeros(4, 3)).equal(torch.zeros(4, 3))
+
+
+def test_doubts_about_the_start_are_said_at_once_and_stay(small_set, tmp_path, monkeypatch, capsys):
+    images = load_dataset(small_set)
+    cameras = list(images.cameras)
+    cameras[2], cameras[5] = cameras[5], cameras[2]
+    settings = FitSettings(**{**vars(SETTINGS), "steps": 2})
+    result = fit(replace(images, cameras=tuple(cameras)), tmp_path, settings)
+    assert ["are probably wrong" in note for note in result.notes] == [True]
+    assert "note: what all 8 masks see in common" in capsys.readouterr().err
+    assert "are probably wrong" in (tmp_path / "report.html").read_text()
 
 
 @pytest.fixture
