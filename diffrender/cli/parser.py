@@ -210,7 +210,10 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--views", metavar="NAME", nargs="+", action="extend", default=[], help="fit only these (default: all)"
     )
     views.add_argument(
-        "--on-bad-image", choices=("refuse", "skip"), default="refuse", help="what cannot be read (default: refuse)"
+        "--on-bad-image",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="unreadable, or with an empty mask (default: refuse)",
     )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")

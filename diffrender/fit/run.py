@@ -19,7 +19,7 @@ from .folder import CHECKPOINT, claimed, keep, keep_somewhere
 from .page import write_page
 from .settings import FitResult, FitSettings
 from .trainer import Trainer
-from .views import readable
+from .views import usable
 
 
 def fit(
@@ -40,7 +40,8 @@ def fit(
         settings: default: `FitSettings()`.
         resume: go on from the checkpoint in `out`; on the CPU with the same bits as if it had never stopped.
         overwrite: start anew in a folder that holds files; those of the same name are replaced, others left alone.
-        on_bad_image: whether an image that cannot be decoded ends the fit before it begins, or is left out.
+        on_bad_image: whether an image that cannot be decoded, or an empty mask, ends the fit before it begins, or is
+            left out.
         progress: whether a progress bar with the loss shows on standard error.
 
     Writes `report.html` (everything to look at, in one file), `mesh.glb` (colours or texture as they look in the
@@ -64,7 +65,7 @@ def fit(
     settings = FitSettings() if settings is None else settings
     if on_bad_image not in ("refuse", "skip"):
         raise ValueError(f"on_bad_image must be 'refuse' or 'skip'; got {on_bad_image!r}")
-    images, notes = readable(images, skip=on_bad_image == "skip")
+    images, notes = usable(images, skip=on_bad_image == "skip")
     views = images.train
     if len(views) == 0:
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")

@@ -97,22 +97,30 @@ class Masks(Sequence[Tensor]):
         return torch.from_numpy(bits.reshape(height, width)).bool()
 
 
-def readable(images: ImageSet, *, skip: bool) -> tuple[ImageSet, list[str]]:
-    """The views whose files can be decoded, and a note about each that cannot; ValueError for those without `skip`."""
-    good, notes = [], []
+def usable(images: ImageSet, *, skip: bool) -> tuple[ImageSet, list[str]]:
+    """The views whose files can be decoded and show something, and a note about each of the others.
+
+    Raises ValueError for those without `skip`, and where nothing is left.
+    """
+    good, wrong = [], []
     for i, name in enumerate(images.names):
         try:
-            images.load(i)
+            _, mask = images.load(i)
+            if not bool((mask >= 0.5).any()):
+                raise ValueError(
+                    f"{images.paths[i]} shows nothing, its mask is empty: alpha may be 0 everywhere, or the object too "
+                    "dark for the threshold"
+                )
             good.append(i)
         except (ValueError, OSError) as error:
-            notes.append(f"{name} is left out, it cannot be read: {error}")
-    if notes and not skip:
-        more = f", and {len(notes) - 1} more" if len(notes) > 1 else ""
+            wrong.append((name, error))
+    if wrong and not (skip and good):
+        more = f", and {len(wrong) - 1} more of {len(images)} images are like that" if len(wrong) > 1 else ""
         raise ValueError(
-            f"{notes[0].replace('is left out, it ', '')}{more}; repair it, or leave out what cannot be read with "
-            "on_bad_image='skip' (--on-bad-image skip)"
+            f"{wrong[0][1]}{more}; repair it, or leave out what cannot be used with on_bad_image='skip' "
+            "(--on-bad-image skip)"
         )
-    return images.select(good), notes
+    return images.select(good), [f"{name} is left out: {error}" for name, error in wrong]
 
 
 def without_holes(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,9 @@ from diffrender.fit import FitSettings, fit
 from diffrender.fit.checkpoint import load_checkpoint, save_checkpoint
 from diffrender.fit.folder import CHECKPOINT, claimed
 from diffrender.fit.trainer import Trainer
-from diffrender.fit.views import readable
+from diffrender.fit.views import usable
 from diffrender.io.datasets import load_dataset
+from diffrender.io.images import save_image
 from diffrender.io.meshes import load_mesh
 
 SETTINGS = FitSettings(
@@ -358,6 +359,21 @@ def test_an_unreadable_image_is_left_out_if_the_user_says_so(spoiled_set, tmp_pa
         fit(load_dataset(spoiled_set), tmp_path / "other", SETTINGS, on_bad_image="ignore")
 
 
+@pytest.mark.parametrize("name", ["3.png", "8.png"], ids=["to fit", "held out"])
+def test_an_empty_mask_is_an_image_that_cannot_be_used(name, small_set, tmp_path):
+    shutil.copytree(small_set, tmp_path, dirs_exist_ok=True)
+    save_image(tmp_path / name, torch.zeros(32, 28, 4))
+    with pytest.raises(ValueError, match=rf"{name} shows nothing, its mask is empty.*--on-bad-image skip"):
+        usable(load_dataset(tmp_path), skip=False)
+    images, notes = usable(load_dataset(tmp_path), skip=True)
+    assert name not in images.names
+    assert [note.split(":")[0] for note in notes] == [f"{name} is left out"]
+    for k in range(9):
+        save_image(tmp_path / f"{k}.png", torch.zeros(32, 28, 4))
+    with pytest.raises(ValueError, match="and 8 more of 9 images are like that"):
+        usable(load_dataset(tmp_path), skip=True)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no image at all"], ids=["missing", "empty", "garbage"])
 def test_files_that_are_no_images_can_be_left_out(content, small_set, tmp_path):
     folder = tmp_path / "set"
@@ -367,9 +383,9 @@ def test_files_that_are_no_images_can_be_left_out(content, small_set, tmp_path):
         (folder / "3.png").write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=r"3\.png"):
         load_dataset(folder)
-    images, notes = readable(load_dataset(folder, keep_unreadable=True), skip=True)
+    images, notes = usable(load_dataset(folder, keep_unreadable=True), skip=True)
     assert images.names == tuple(f"{k}.png" for k in (0, 1, 2, 4, 5, 6, 7, 8))
-    assert ["3.png is left out, it cannot be read" in note for note in notes] == [True]
+    assert ["3.png is left out: " in note for note in notes] == [True]
 
 
 def test_the_command_line_leaves_out_what_is_no_image(small_set, tmp_path, capsys):
