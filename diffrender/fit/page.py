@@ -164,7 +164,7 @@ def _pre(values: dict[str, Any]) -> str:
 
 def _plot(history: Sequence[Record]) -> str:
     """The losses over the steps, logarithmic, as SVG."""
-    shown = history[:: max(1, math.ceil(len(history) / POINTS))]
+    shown = [*history[: -1 : max(1, math.ceil(len(history) / POINTS))], *history[-1:]]  # the last one says most
     found = [getattr(record, name) for record in shown for name, _, _ in CURVES]
     found = [value for value in found if value > 0 and math.isfinite(value)]
     if len(shown) < 2 or not found:
@@ -172,6 +172,7 @@ def _plot(history: Sequence[Record]) -> str:
     (width, height), (left, right, bottom, top) = PLOT, MARGIN
     low, high = math.log10(min(found)), math.log10(max(found)) + 1e-9
     last = shown[-1].step
+    apart = next(m * 10**e for e in itertools.count() for m in (1, 2, 5) if 6 * m * 10**e > last)  # marks of steps
 
     def x(step: int) -> float:
         return left + (width - left - right) * step / max(last, 1)
@@ -188,8 +189,8 @@ def _plot(history: Sequence[Record]) -> str:
         if low <= math.log10(m) <= high
     ]
     parts += [
-        f'<text x="{x(last * k // 5):.1f}" y="{height - 10}" text-anchor="middle">{last * k // 5}</text>'
-        for k in range(6)
+        f'<text x="{x(step):.1f}" y="{height - 10}" text-anchor="middle">{step}</text>'
+        for step in range(0, last + 1, apart)
     ]
     parts += [
         f'<line x1="{x(b.step):.1f}" x2="{x(b.step):.1f}" y1="{top}" y2="{height - bottom}" stroke="#999" '

@@ -68,33 +68,38 @@ def test_the_report_is_one_whole_file_with_everything_in_it(page):
         assert said in text
 
 
-def test_a_browser_shows_the_report(page, tmp_path):
+def browse(address, profile, *options):
+    """What a headless browser writes to standard output about a page."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    subprocess.run(
-        [
-            browser,
-            *flags.split(),
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1200,1400",
-            "--virtual-time-budget=3000",
-            f"--screenshot={tmp_path / 'page.png'}",
-            page.as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    command = [browser, *flags.split(), "--disable-component-update", "--disable-sync", "--virtual-time-budget=3000"]
+    command += [f"--user-data-dir={profile}", *options, address]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_a_browser_shows_the_report(page, tmp_path):
+    browse(page.as_uri(), tmp_path / "profile", "--window-size=1200,1400", f"--screenshot={tmp_path / 'page.png'}")
     seen = load_image(tmp_path / "page.png")[..., :3]
     assert seen.shape == (1400, 1200, 3)
     assert float(seen[:4, :4].mean()) > 0.9  # the page's light ground
     assert float((seen.amax(-1) < 0.01).float().mean()) > 0.05  # pictures before black
     apart = seen.amax(-1) - seen.amin(-1)
     assert float((apart > 0.1).float().mean()) > 0.01  # in colour
+
+
+def test_sliders_move_the_border_between_photograph_and_fit(page, tmp_path):
+    hand = """<script>
+        const slider = document.querySelectorAll('input[type=range]')[1];
+        slider.value = 20;
+        slider.dispatchEvent(new Event('input'));
+        document.title = document.images.length + ' of ' + [...document.images].filter(x => x.naturalWidth > 0).length;
+    </script>"""
+    (tmp_path / "moved.html").write_text(page.read_text() + hand)
+    seen = browse((tmp_path / "moved.html").as_uri(), tmp_path / "profile", "--dump-dom")
+    assert re.findall(r'class="compare" style="--x: *(\d+%);?"', seen) == ["20%"]  # of that view only
+    assert "<title>37 of 37</title>" in seen  # four pictures of each of nine views and the turntable, all decoded
 
 
 def test_plots_of_nothing_say_so():
@@ -108,3 +113,13 @@ def test_losses_of_zero_do_not_break_the_plot():
     assert "nan" not in drawn
     assert "inf" not in drawn
     assert drawn.count("<polyline") == 3
+    marks = re.findall(r'text-anchor="middle">(\d+)<', drawn)
+    assert marks == ["0", "200", "400", "600", "800"]
+    assert " 708.0," in drawn  # the last step, at the right border
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 7, 100])
+def test_steps_are_marked_by_round_numbers(count):
+    marks = re.findall(r'text-anchor="middle">(\d+)<', _plot([Record(k, 0, 1.0 + k, 1.0, 1.0) for k in range(count)]))
+    assert 2 <= len(marks) <= 6
+    assert int(marks[-1]) <= count - 1
