@@ -20,6 +20,7 @@ from ..resurface import resurface
 from ..unwrap import unwrap
 from .model import Optics, take_pictures
 from .paint import COLOR_STEP, TexturePaint, VertexPaint
+from .refine import edge_lengths
 from .settings import FitSettings
 from .share import of_the_first, own, rank, total
 from .start import carving_masks, start_mesh
@@ -47,6 +48,7 @@ POSES = 0.1  # of mean squared turns and shifts: of all ways to turn object and 
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
+PULLING_VIEWS = 32  # at most so many views say where edges shall be short
 REMESHING = 3  # iterations, between stages: the mesh was even before
 START_COLOR = 0.3  # linear; colours find their way in a few dozen steps
 OUTLIER, OUTLIER_RANK = 10.0, 0.99  # derivatives by a vertex end at 10 times the 99th percentile; usual are 2 to 4
@@ -186,15 +188,29 @@ class Trainer:
         return mesh, mesh.vertex_colors
 
     def _refined(self, stage: int) -> Mesh:
-        """The mesh with edges as long as the cells that the mesh of a stage resolves."""
+        """The mesh with edges about as long as the cells that the mesh of a stage resolves."""
         size = float((self.start.bounds()[1] - self.start.bounds()[0]).max())
-        cells = self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage)
+        length = size / (self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage))
         mesh = self.mesh()
+        lengths: float | Tensor = edge_lengths(mesh, self._pull(), length)
         if self.settings.topology == "free":
-            masks = carving_masks(self._images)
-            mesh = resurface(mesh, masks, [self.optics().shifted(camera) for camera in masks.cameras], size / cells)
-        mesh = remesh(mesh, size / cells, iterations=REMESHING)
+            masks, before = carving_masks(self._images), mesh
+            mesh = resurface(mesh, masks, [self.optics().shifted(camera) for camera in masks.cameras], length)
+            lengths = lengths if mesh is before else length  # nothing has pulled at a new surface yet
+        mesh = remesh(mesh, lengths, iterations=REMESHING)
         return Mesh(**of_the_first({name: getattr(mesh, name) for name in ("vertices", "faces", "vertex_colors")}))
+
+    def _pull(self) -> Tensor:
+        """[V] how hard single views pull at each vertex: the lengths of their derivatives, summed over the views."""
+        mesh = self.mesh()
+        vertices = mesh.vertices.clone().requires_grad_()
+        shown, optics, pull = mesh.replace(vertices=vertices), self.optics(), torch.zeros(mesh.num_vertices)
+        step = math.ceil(len(self._views) / PULLING_VIEWS)
+        for i in own(range(0, len(self._views), step)):
+            color, silhouette = _image_losses(shown, optics, [self._views[i]])
+            (derivative,) = torch.autograd.grad(COLOR * color + SILHOUETTE * silhouette, vertices)
+            pull += derivative.norm(dim=-1).nan_to_num(0.0, 0.0, 0.0)  # what is no number says nothing
+        return total([pull])[0]
 
     def _take_back(self, state: dict[str, Any], reason: str) -> None:
         """Go on from `state` with steps half as long as now."""
