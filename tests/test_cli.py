@@ -608,11 +608,11 @@ def test_fit_passes_the_options_on_and_names_the_files(
 ) -> None:
     out = tmp_path / "out"
     options = "--hold-out view1 --views view0 view3.png --steps 7 --detail 33 --start sphere --topology free --seed 5"
-    assert main(["fit", str(views), "-o", str(out), *options.split(), "--overwrite"]) == 0
+    assert main(["fit", str(views), "-o", str(out), *options.split(), "--edges", "driven", "--overwrite"]) == 0
     (call,) = fits
     assert call["images"].names == ("view0.png", "view1.png", "view3.png")
     assert call["images"].held_out == (False, True, False)
-    wanted = FitSettings(steps=7, mesh_cells=33, start="sphere", topology="free", seed=5)
+    wanted = FitSettings(steps=7, mesh_cells=33, start="sphere", topology="free", edges="driven", seed=5)
     assert (call["settings"], call["resume"], call["overwrite"]) == (wanted, False, True)
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1] == f"wrote {out / 'mesh.glb'}"

@@ -16,7 +16,7 @@ from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from .outputs import check_folder, report
 
-_SAME = ("steps", "start", "topology", "appearance", "seed")
+_SAME = ("steps", "start", "topology", "edges", "appearance", "seed")
 _OTHERS = {"detail": "mesh_cells", "exposure": "fit_exposure", "refine_cameras": "fit_cameras"}
 _SETTINGS = {name: name for name in _SAME} | _OTHERS  # option: field
 

@@ -223,6 +223,9 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--topology", choices=("fixed", "free"), help="free: holes open where masks show them (default: fixed)"
     )
     how.add_argument(
+        "--edges", choices=("even", "driven"), help="driven: shorter where images still pull (default: even)"
+    )
+    how.add_argument(
         "--appearance", choices=("vertex", "texture"), help="colours at vertices (default), or an image on the surface"
     )
     how.add_argument(

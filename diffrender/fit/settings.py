@@ -21,6 +21,8 @@ class FitSettings:
         views_per_step: images that each step looks at.
         topology: "fixed", the start's, or "free": before each stage but the first, a new surface is taken where two
             masks see the background through the mesh, or where it overlaps itself (`diffrender.resurface`).
+        edges: "even", or "driven": before each stage but the first, edges become shorter where single views still pull
+            at the shape, and longer elsewhere (`diffrender.fit.refine`). Better shapes where triangles are few.
         appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images twice as
             large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
@@ -38,6 +40,7 @@ class FitSettings:
     mesh_cells: int = 128
     views_per_step: int = 4
     topology: Literal["fixed", "free"] = "fixed"
+    edges: Literal["even", "driven"] = "even"
     appearance: Literal["vertex", "texture"] = "vertex"
     texture_size: int = 1024
     fit_shape: bool = True
@@ -52,6 +55,8 @@ class FitSettings:
             raise ValueError(f"start must be 'hull' or 'sphere'; got {self.start!r}")
         if self.topology not in ("fixed", "free"):
             raise ValueError(f"topology must be 'fixed' or 'free'; got {self.topology!r}")
+        if self.edges not in ("even", "driven"):
+            raise ValueError(f"edges must be 'even' or 'driven'; got {self.edges!r}")
         if self.appearance not in ("vertex", "texture"):
             raise ValueError(f"appearance must be 'vertex' or 'texture'; got {self.appearance!r}")
         if not self.image_sizes:

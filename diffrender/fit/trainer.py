@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cameras import stack_cameras
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
 from ..losses import color_loss, silhouette_loss
@@ -49,7 +50,7 @@ WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
 PULLING_VIEWS = 32  # at most so many views say where edges shall be short
-REMESHING = 3  # iterations, between stages: the mesh was even before
+REMESHING = {"even": 3, "driven": 5}  # iterations, between stages: the mesh was even before
 START_COLOR = 0.3  # linear; colours find their way in a few dozen steps
 OUTLIER, OUTLIER_RANK = 10.0, 0.99  # derivatives by a vertex end at 10 times the 99th percentile; usual are 2 to 4
 LEAST_CAUTION = 1 / 256  # of the step sizes: what is not cured by such small steps has other reasons
@@ -192,13 +193,21 @@ class Trainer:
         size = float((self.start.bounds()[1] - self.start.bounds()[0]).max())
         length = size / (self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage))
         mesh = self.mesh()
-        lengths: float | Tensor = edge_lengths(mesh, self._pull(), length)
+        lengths: float | Tensor = length
+        if self.settings.edges == "driven":
+            lengths = edge_lengths(mesh, self._pull(), length)
         if self.settings.topology == "free":
-            masks, before = carving_masks(self._images), mesh
-            mesh = resurface(mesh, masks, [self.optics().shifted(camera) for camera in masks.cameras], length)
+            before, mesh = mesh, self._resurfaced(mesh, length)
             lengths = lengths if mesh is before else length  # nothing has pulled at a new surface yet
-        mesh = remesh(mesh, lengths, iterations=REMESHING)
+        mesh = remesh(mesh, lengths, iterations=REMESHING[self.settings.edges])
         return Mesh(**of_the_first({name: getattr(mesh, name) for name in ("vertices", "faces", "vertex_colors")}))
+
+    def _resurfaced(self, mesh: Mesh, length: float) -> Mesh:
+        """`mesh`, or a new surface where the masks, seen by the cameras as they are by now, contradict it."""
+        masks, optics, cameras = carving_masks(self._images), self.optics(), []
+        for i, camera in enumerate(masks.cameras):  # one by one: they may be of different kinds
+            cameras.append(optics.moved(optics.shifted(stack_cameras([camera])), torch.tensor([i]))[0])
+        return resurface(mesh, masks, cameras, length)
 
     def _pull(self) -> Tensor:
         """[V] how hard single views pull at each vertex: the lengths of their derivatives, summed over the views."""
@@ -207,7 +216,7 @@ class Trainer:
         shown, optics, pull = mesh.replace(vertices=vertices), self.optics(), torch.zeros(mesh.num_vertices)
         step = math.ceil(len(self._views) / PULLING_VIEWS)
         for i in own(range(0, len(self._views), step)):
-            color, silhouette = _image_losses(shown, optics, [self._views[i]])
+            color, silhouette = _image_losses(shown, optics, [self._views[i]], [i])
             (derivative,) = torch.autograd.grad(COLOR * color + SILHOUETTE * silhouette, vertices)
             pull += derivative.norm(dim=-1).nan_to_num(0.0, 0.0, 0.0)  # what is no number says nothing
         return total([pull])[0]

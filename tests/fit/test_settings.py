@@ -11,6 +11,7 @@ from diffrender.fit import FitSettings
         ({"steps": -1}, "steps must be a whole number of at least 0; got -1"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"edges": "odd"}, "edges must be 'even' or 'driven'; got 'odd'"),
         ({"topology": "any"}, "topology must be 'fixed' or 'free'; got 'any'"),
         ({"start": "cube"}, "start must be 'hull' or 'sphere'; got 'cube'"),
         ({"appearance": "paint"}, "appearance must be 'vertex' or 'texture'; got 'paint'"),

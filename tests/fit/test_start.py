@@ -176,3 +176,12 @@ def test_a_sphere_gets_the_hole_that_silhouettes_show_if_its_topology_is_free(to
     assert mesh_quality(mesh)["euler"] == euler
     assert mesh.vertex_colors is not None
     assert mesh.topology.closed
+
+
+def test_driven_edges_are_shorter_in_some_places_and_the_surface_stays_closed(ring_images):
+    """Of one length, within the band that remeshing leaves, if they are even; of many if they are driven."""
+    settings = FitSettings(steps=12, image_sizes=(24, 48), mesh_cells=32)
+    found = [mesh_quality(fitted(ring_images, replace(settings, edges=edges))) for edges in ("even", "driven")]
+    (short, _, long), (shorter, _, longer) = (figures["edge_length"] for figures in found)
+    assert longer / shorter > 1.2 * long / short
+    assert (found[1]["euler"], found[1]["closed"]) == (0, True)
