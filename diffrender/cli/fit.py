@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from ..fit import FitSettings, fit, share
 from ..fit.folder import CHECKPOINT
 from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
+from ..io.images import decode_srgb, load_image
 from .outputs import check_folder, report
 
 _SAME = ("steps", "start", "topology", "edges", "appearance", "seed")
@@ -54,7 +57,12 @@ def run(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace) -> ImageSet:
     keep = options.on_bad_image == "skip"  # those that `fit` leaves out
-    return load_dataset(options.dataset, held_out=options.hold_out, keep_unreadable=keep)
+    background = options.background
+    if isinstance(background, Path):
+        background = load_image(background)[..., :3]
+    elif background is not None:
+        background = decode_srgb(torch.tensor(background))
+    return load_dataset(options.dataset, held_out=options.hold_out, keep_unreadable=keep, background=background)
 
 
 def choose_views(images: ImageSet, names: list[str]) -> ImageSet:

@@ -67,6 +67,8 @@ examples:
   diffrender fit dinoSparseRing -o dino
   diffrender fit dinoSparseRing -o dino --hold-out dinoSR0005 dinoSR0012    measure on views that the fit never sees
   diffrender fit chair -o quick --steps 100 --detail 50                     a quick look
+  diffrender fit chair -o chair --appearance texture                        for patterns finer than the mesh
+  diffrender fit shots -o cup --background 0,0.7,0.2 --exposure             before a green screen, lamps flicker
   diffrender fit dinoSparseRing -o dino --resume                            go on after an interruption (Ctrl-C)"""
 
 _CALIBRATE_DESCRIPTION = """\
@@ -214,6 +216,9 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         choices=("refuse", "skip"),
         default="refuse",
         help="unreadable, or with an empty mask (default: refuse)",
+    )
+    views.add_argument(
+        "--background", metavar="COLOR|FILE", type=backdrop, help="around the object: white, r,g,b, or a picture of it"
     )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", metavar="N", type=positive_int, help="optimizer steps; more is finer and slower")
@@ -389,3 +394,13 @@ def background(text: str) -> tuple[float, float, float] | None:
             f"must be white, black, grey, transparent or r,g,b, each from 0 to 1 (not 255); got {text!r}"
         )
     return r, g, b
+
+
+def backdrop(text: str) -> tuple[float, float, float] | Path:
+    """What is around an object: a colour, or the file of a picture."""
+    if Path(text).is_file():
+        return Path(text)
+    color = background(text)
+    if color is None:
+        raise argparse.ArgumentTypeError("must be a colour or a picture: alpha needs no background")
+    return color

@@ -112,10 +112,11 @@ def save_colmap(path: str | os.PathLike[str], model: ColmapModel, *, binary: boo
     writer.write_cameras(folder / f"cameras{suffix}", model.cameras)
 
 
-def colmap_images(folder: Path, *, keep_unreadable: bool = False) -> ImageSet:
+def colmap_images(folder: Path, *, keep_unreadable: bool = False, masked: bool = True) -> ImageSet:
     """The image set of a project: a model and a folder `images`.
 
-    Masks are the files `masks/NAME.png` (COLMAP's own rule) or `masks/NAME`, else the images' alpha.
+    Masks are the files `masks/NAME.png` (COLMAP's own rule) or `masks/NAME`, else the images' alpha; with `masked`
+    False there may be neither.
     """
     model = load_colmap(folder)
     model_folder, suffix = _find_model(folder)
@@ -130,7 +131,7 @@ def colmap_images(folder: Path, *, keep_unreadable: bool = False) -> ImageSet:
             raise ValueError(f"{path} is {size[1]} x {size[0]}; its camera is for {camera.width} x {camera.height}")
     masks = [_mask_path(folder, name) for name in names]
     found = [mask for mask in masks if mask is not None]
-    if len(found) < len(masks) and not all("A" in bands for _, bands in headers):
+    if masked and len(found) < len(masks) and not all("A" in bands for _, bands in headers):
         raise ValueError(
             f"{folder}: {len(masks) - len(found)} of {len(masks)} views have no mask: put them in {folder / 'masks'}, "
             f"called {names[0]}.png and so on, white where the object is, or give the images an alpha channel"

@@ -77,8 +77,9 @@ class ImageSet:
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         """Image [H, W, 3] and mask [H, W] of one view: float32, linear colour, the camera's size.
 
-        Where the file has alpha, colour is multiplied by it (the object before black). Masks are made at the size of
-        the file, then averaged with the image, so that those of smaller images are coverages.
+        The object is before black: colour is multiplied by the file's alpha, and by masks that come from elsewhere.
+        (Holes that may be shadows keep what is seen there; such images are before black already.) Masks are made at
+        the size of the file, then averaged with the image, so that those of smaller images are coverages.
 
         Raises ValueError, naming the file, where it cannot be decoded or holds NaN; FileNotFoundError where it is gone.
         """
@@ -88,6 +89,8 @@ class ImageSet:
             raise ValueError(f"{self.paths[index]} is NaN or infinite in {wrong} pixels")
         mask = self._mask(index, image)
         color = image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
+        if self.mask_paths or not (self.segment is alpha_mask or self.holes_are_shadows):
+            color = color * mask[..., None].to(color)
         both = area_average(torch.cat([color, mask[..., None].to(color)], dim=-1), self.cameras[index].size)
         return both[..., :3], both[..., 3]
 

@@ -1,4 +1,4 @@
-"""Masks of photographs: from alpha, from files, or by the recipe of the Middlebury data."""
+"""Masks of photographs: from alpha, from files, from a known background, or by the recipe of the Middlebury data."""
 
 from pathlib import Path
 
@@ -7,13 +7,16 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..checks import check_tensor
+from ..checks import check_tensor, shape_of
 from .images import encode_srgb, load_image
 
 # The recipe in the README of the Middlebury data.
 MASK_THRESHOLD = 0.19
 MASK_DILATION = 10
 MASK_EROSION = 7
+
+TOLERANCE = 0.06  # of sRGB values, 15 of 255: noise and compression stay below
+SPECK = 1e-4  # of the area of the image, 8 x 8 pixels of 800 x 800: smaller pieces are dust
 
 _REC601 = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Matlab's rgb2gray
 
@@ -42,6 +45,34 @@ def threshold_mask(image: Tensor) -> Tensor:
     return torch.from_numpy((labels == sizes.argmax()).astype(np.float32))
 
 
+def background_mask(image: Tensor, background: Tensor, *, tolerance: float = TOLERANCE) -> Tensor:
+    """[H, W] mask, 0 or 1, of an object before a known background.
+
+    Args:
+        image: [H, W, 3 or 4] linear colour.
+        background: [3] or [H, W, 3] linear: its colour, or a photograph of it without the object.
+        tolerance: sRGB values that differ by at most so much in all channels count as background.
+
+    Pieces of less than 1e-4 of the image's area are dust, in the object as well as beside it. Pixels that the object
+    covers in part are in the mask, as far as they can be told.
+
+    >>> picture = torch.zeros(4, 4, 3)
+    >>> picture[1:3, 1:3] = 0.5
+    >>> background_mask(picture, torch.zeros(3)).sum()
+    tensor(4.)
+    """
+    check_tensor("image", image, ndim=3)
+    if background.shape not in ((3,), (*image.shape[:2], 3)):
+        raise ValueError(
+            f"background must be a colour (3,) or a picture of the size of the image, {(*image.shape[:2], 3)}; got "
+            f"{shape_of(background)}"
+        )
+    stored, empty = (encode_srgb(x.double().clamp(0, 1)) for x in (image[..., :3], background))
+    differs = ((stored - empty).abs().amax(-1) > tolerance).cpu().numpy()
+    whole = ~_without_dust(~_without_dust(differs))
+    return torch.from_numpy(whole.astype(np.float32))
+
+
 def alpha_mask(image: Tensor) -> Tensor:
     """[H, W] the alpha of an image [H, W, 4]."""
     check_tensor("image", image, last=4, ndim=3, hint="the image has no alpha to take the mask from")
@@ -52,6 +83,12 @@ def load_mask(path: Path) -> Tensor:
     """[H, W] a mask file: the stored values, 0 (black) to 1 (white), of its first channel."""
     stored = encode_srgb(load_image(path)[..., 0].double())  # undoes the decoding: masks are no colours
     return stored.float()
+
+
+def _without_dust(where: np.ndarray) -> np.ndarray:
+    """[H, W] `where` without its small pieces."""
+    labels, _ = ndimage.label(where)
+    return (np.bincount(labels.reshape(-1)) >= SPECK * where.size)[labels] & where
 
 
 def _distance_to(where: np.ndarray) -> np.ndarray:

@@ -89,10 +89,13 @@ def save_transforms(path: str | os.PathLike[str], names: Sequence[str], cameras:
         temporary.write_text(json.dumps({**shared, "frames": frames}, indent=1) + "\n", encoding="utf-8")
 
 
-def transforms_images(folder: Path, files: list[Path], *, keep_unreadable: bool = False) -> ImageSet:
+def transforms_images(
+    folder: Path, files: list[Path], *, keep_unreadable: bool = False, masked: bool = True
+) -> ImageSet:
     """The image set of one or several files; those called `*_test` are held out.
 
-    Masks are the files of `mask_path` where the frames have one, else the images' alpha.
+    Masks are the files of `mask_path` where the frames have one, else the images' alpha; with `masked` False there may
+    be neither.
     """
     frames = [(frame, "_test" in file.stem) for file in files for frame in _read_frames(file)]
     paths = [_image_path(folder, str(entries["file_path"])) for (_, entries), _ in frames]
@@ -104,8 +107,11 @@ def transforms_images(folder: Path, files: list[Path], *, keep_unreadable: bool 
         image_headers(files[0], masks, keep_unreadable=keep_unreadable)
     else:
         for path, (_, bands) in zip(paths, headers, strict=True):
-            if "A" not in bands:
-                raise ValueError(f"{path} has no alpha channel to take the mask from; it has {', '.join(bands)}")
+            if masked and "A" not in bands:
+                raise ValueError(
+                    f"{path} has no alpha channel to take the mask from; it has {', '.join(bands)}. Where all images "
+                    "have one known background, say which (background, --background)"
+                )
     cameras = []
     for (frame, _), (size, _) in zip(frames, headers, strict=True):
         said = _size_said(*frame)

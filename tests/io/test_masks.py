@@ -1,0 +1,50 @@
+"""Masks from a known background: exact where the truth is known, dust aside, and what is refused."""
+
+import pytest
+import torch
+
+from diffrender.io.images import decode_srgb
+from diffrender.io.masks import TOLERANCE, background_mask
+
+GREEN = decode_srgb(torch.tensor([0.1, 0.7, 0.2]))
+SIZE = (300, 400)
+
+
+def disk(radius=100.0):
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    return ((x - 200) ** 2 + (y - 150) ** 2) < radius**2
+
+
+def before(background):
+    """A grey disk before a background, with noise below the tolerance."""
+    noise = (torch.rand(*SIZE, 3, generator=torch.Generator().manual_seed(0)) - 0.5) * 1.9 * TOLERANCE
+    stored = torch.where(disk()[..., None], torch.full((*SIZE, 3), 0.5), background.expand(*SIZE, 3)) + noise
+    return decode_srgb(stored.clamp(0, 1))
+
+
+def test_an_object_before_one_colour_is_cut_out_exactly():
+    picture = before(torch.tensor([0.1, 0.7, 0.2]))
+    assert torch.equal(background_mask(picture, GREEN), disk().float())
+
+
+def test_an_object_before_a_picture_is_cut_out_exactly():
+    ramp = torch.linspace(0, 0.3, SIZE[1])[None, :, None].expand(*SIZE, 3)
+    assert torch.equal(background_mask(before(ramp), decode_srgb(ramp)), disk().float())
+
+
+def test_dust_beside_the_object_and_in_it_does_not_count_but_holes_do():
+    picture = before(torch.tensor([0.1, 0.7, 0.2]))
+    picture[2:5, 2:5] = 0.9  # 9 pixels: a ten-thousandth of the image are 12
+    picture[90:93, 200:203] = GREEN
+    hole = disk(8)
+    picture[hole] = GREEN
+    assert torch.equal(background_mask(picture, GREEN), (disk() & ~hole).float())
+
+
+def test_nothing_but_background_is_an_empty_mask():
+    assert background_mask(GREEN.expand(*SIZE, 3), GREEN).sum() == 0
+
+
+def test_a_background_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"background must be a colour \(3,\) or a picture of the size of the image"):
+        background_mask(torch.zeros(*SIZE, 3), torch.zeros(400, 300, 3))
