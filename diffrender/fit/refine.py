@@ -2,7 +2,7 @@
 
 At the end of a stage the derivatives of all views sum to about nothing at each vertex, but not those of a single view:
 where the mesh is too coarse for what is there, each view pulls it another way. Edges become shorter where views pull
-hard for the area, longer elsewhere, and there are as many triangles as with even ones.
+hard for the area, longer elsewhere, and there are about as many triangles as with even ones.
 """
 
 import torch

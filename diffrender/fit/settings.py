@@ -22,7 +22,8 @@ class FitSettings:
         topology: "fixed", the start's, or "free": before each stage but the first, a new surface is taken where two
             masks see the background through the mesh, or where it overlaps itself (`diffrender.resurface`).
         edges: "even", or "driven": before each stage but the first, edges become shorter where single views still pull
-            at the shape, and longer elsewhere (`diffrender.fit.refine`). Better shapes where triangles are few.
+            at the shape, and longer elsewhere (`diffrender.fit.refine`). Better outlines
+            of a quick and coarse fit; no better ones of a long and fine one.
         appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images twice as
             large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
