@@ -248,7 +248,7 @@ class Trainer:
             "order": list(self._order),
             "random": self._random.get_state(),
             "caution": self._caution,
-            "history": [vars(record).copy() for record in self.history],
+            "history": [vars(record) for record in self.history],  # shared: records do not change, and may be many
             "incidents": list(self.incidents),
             "seconds": self.seconds,
             "start": {"vertices": self.start.vertices, "faces": self.start.faces},
