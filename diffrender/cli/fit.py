@@ -47,8 +47,13 @@ def run(options: argparse.Namespace) -> None:
     except share.ProcessLostError as error:
         raise ValueError(f"{error}: {again(options)}") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and (options.output / CHECKPOINT).is_file():
-            raise OSError(f"{error.strerror}; {held(options)}; with more room, to go on: {again(options)}") from None
+        if (
+            error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+            and (options.output / CHECKPOINT).is_file()
+        ):
+            where = "" if error.filename is None else f"{error.filename}: "
+            left = f"{held(options)}; with more room, to go on: {again(options)}"
+            raise OSError(f"{where}{error.strerror}; {left}") from None
         raise
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -77,6 +77,6 @@ def _hold_out(images: ImageSet, held_out: Sequence[str]) -> ImageSet:
     held = tuple(was or bool(known[n] & wanted) for n, was in zip(images.names, images.held_out, strict=True))
     if all(held):
         raise ValueError(
-            f"held_out leaves no view to fit: all {len(images)} are held out, as those of transforms_test.json always are"
+            f"held_out leaves no view to fit: all {len(images)} are held out, as those of transforms_test.json are"
         )
     return replace(images, held_out=held)

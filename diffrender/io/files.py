@@ -29,8 +29,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        if str(error.filename) == str(temporary):  # of no interest to anybody
-            error.filename, error.filename2 = str(target), None
+        if error.errno is not None and str(error.filename) in ("None", str(temporary)):  # of no interest to anybody
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ colour is decoded on loading and encoded on saving, alpha is never touched. Colo
 are not applied: calibrated cameras know the pixels as they are stored.
 """
 
+import errno
+import importlib
 import importlib.util
 import os
 import struct
@@ -135,8 +137,10 @@ def save_animation(path: str | os.PathLike[str], frames: Tensor | Iterable[Tenso
     if len(sizes) > 1:
         raise ValueError(f"frames must all have one size (height, width); got {sizes}")
     if path.suffix.lower() == ".gif":
+        # in memory first: imageio tries a file that finds no room once more when it is deleted, and fails aloud
+        content = iio.imwrite("<bytes>", np.stack(movie), extension=".gif", duration=1000 / fps, loop=0)
         with atomic_path(path) as temporary:
-            iio.imwrite(temporary, np.stack(movie), duration=1000 / fps, loop=0)
+            temporary.write_bytes(content)
         return
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ImportError(f"writing {path.name} needs ffmpeg: pip install 'diffrender[video]', or write a .gif")
@@ -144,6 +148,7 @@ def save_animation(path: str | os.PathLike[str], frames: Tensor | Iterable[Tenso
     even = np.pad(np.stack(movie), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with atomic_path(path) as temporary:
         iio.imwrite(temporary, even, plugin="FFMPEG", fps=fps, codec="libx264", quality=8, macro_block_size=2)
+        _check_frames(temporary, len(even))
 
 
 def to_linear(pixels: np.ndarray) -> Tensor:
@@ -213,6 +218,16 @@ def _read_pixels(path: Path) -> np.ndarray:
 def _plane(file: Image.Image) -> np.ndarray:
     values = np.asarray(file)
     return values[..., None] if values.ndim == 2 else values
+
+
+def _check_frames(path: Path, expected: int) -> None:
+    """Raise OSError unless a movie has so many frames: imageio does not say when ffmpeg fails, as on a full disk."""
+    try:
+        found, _ = importlib.import_module("imageio_ffmpeg").count_frames_and_secs(str(path))
+    except (RuntimeError, OSError):  # ffmpeg finds no movie
+        found = 0
+    if found != expected:
+        raise OSError(errno.EIO, f"ffmpeg has written {found} of {expected} frames; is the disk full?", str(path))
 
 
 def _frame_pixels(index: int, frame: object) -> np.ndarray:

@@ -1,4 +1,5 @@
 import importlib.util
+import resource
 from pathlib import Path
 
 import cv2
@@ -224,3 +225,20 @@ def test_real_photographs_and_textures_open(shared_data: Path) -> None:
     assert bgr is not None
     values = torch.from_numpy(bgr[..., ::-1].astype(np.float64) / 255)
     assert torch.equal(load_image(texture)[..., :3], decode_srgb(values).float())
+
+
+def limited(size: int, path: Path) -> None:
+    """Write an animation while files may hold `size` bytes only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        save_animation(path, torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(0)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
+def test_an_animation_that_finds_no_room_is_an_error_and_no_file(name, tmp_path):
+    with pytest.raises(OSError, match=rf"(File too large|ffmpeg has written \d of 5 frames).*{name}"):
+        limited(2000, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
