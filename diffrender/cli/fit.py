@@ -74,13 +74,8 @@ def choose_views(images: ImageSet, names: list[str]) -> ImageSet:
     """The views called `names` (the suffix may be left out) and those held out; all of them if no name is given."""
     if not names:
         return images
-    known = {name: {name, Path(name).with_suffix("").as_posix()} for name in images.names}
-    unknown = sorted(set(names) - set().union(*known.values()))
-    if unknown:
-        raise ValueError(
-            f"--views names no views of the set: {', '.join(unknown)}; there are {', '.join(images.names)}"
-        )
-    chosen = [i for i, name in enumerate(images.names) if images.held_out[i] or known[name] & set(names)]
+    wanted = images.called(names, "--views")
+    chosen = [i for i, held in enumerate(images.held_out) if held or i in wanted]
     images = images.select(chosen)
     if all(images.held_out):
         raise ValueError("--views leaves no view to fit: all of them are held out")

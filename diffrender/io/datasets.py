@@ -67,14 +67,8 @@ def load_dataset(
 
 def _hold_out(images: ImageSet, held_out: Sequence[str]) -> ImageSet:
     """`images` with the views called `held_out` held out as well; the suffix may be left out."""
-    wanted = set(held_out)
-    known = {name: {name, str(Path(name).with_suffix("").as_posix())} for name in images.names}
-    unknown = sorted(wanted - set().union(*known.values()))
-    if unknown:
-        raise ValueError(
-            f"held_out names no views of the set: {', '.join(unknown)}; there are {', '.join(images.names)}"
-        )
-    held = tuple(was or bool(known[n] & wanted) for n, was in zip(images.names, images.held_out, strict=True))
+    wanted = images.called(held_out, "held_out")
+    held = tuple(was or i in wanted for i, was in enumerate(images.held_out))
     if all(held):
         raise ValueError(
             f"held_out leaves no view to fit: all {len(images)} are held out, as those of transforms_test.json are"

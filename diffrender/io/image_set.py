@@ -67,6 +67,16 @@ class ImageSet:
             mask_paths=tuple(self.mask_paths[i] for i in index) if self.mask_paths else (),
         )
 
+    def called(self, names: Sequence[str], argument: str) -> list[int]:
+        """Index of the views called `names`, whose suffix may be left out; others are an error that names `argument`."""
+        known = [{name, Path(name).with_suffix("").as_posix()} for name in self.names]
+        unknown = sorted(set(names) - set().union(*known))
+        if unknown:
+            raise ValueError(
+                f"{argument} names no views of the set: {', '.join(unknown)}; there are {', '.join(self.names)}"
+            )
+        return [i for i, aliases in enumerate(known) if aliases & set(names)]
+
     def resized(self, scale: float) -> "ImageSet":
         """The same views with images `scale` times as large: for coarse to fine, and quick looks."""
         if not 0 < scale < math.inf:
