@@ -68,7 +68,7 @@ class ImageSet:
         )
 
     def called(self, names: Sequence[str], argument: str) -> list[int]:
-        """Index of the views called `names`, whose suffix may be left out; others are an error that names `argument`."""
+        """Index of the views called `names`, whose suffix may be left out; others are an error about `argument`."""
         known = [{name, Path(name).with_suffix("").as_posix()} for name in self.names]
         unknown = sorted(set(names) - set().union(*known))
         if unknown:
