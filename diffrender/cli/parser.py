@@ -233,6 +233,7 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     how.add_argument(
         "--appearance", choices=("vertex", "texture"), help="colours at vertices (default), or an image on the surface"
     )
+    how.add_argument("--texture-size", metavar="N", type=positive_int, help="texels along its sides (default 1024)")
     how.add_argument(
         "--exposure", action="store_true", default=None, help="views differ in brightness and white balance"
     )

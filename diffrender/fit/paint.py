@@ -16,6 +16,7 @@ from ..sampling import covered_texels
 
 COLOR_STEP = 0.02  # first step of Adam on the colours, linear or sRGB
 COLOR_SMOOTHNESS = 0.3  # of squared differences along edges: colours must not paint what the shape should explain
+TEXEL_SMOOTHNESS = 1.0  # the same for texels, which are many more, and pull at fewer pixels each
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,16 @@ class TexturePaint:
         texture = decode_srgb(colors).index_select(0, self._nearest).reshape(self.size, self.size, 3)
         return mesh.replace(materials=(Material("fitted", texture=texture),))
 
+    @cached_property
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        """[P] and [P] texels side by side, or one above the other: always of one chart, for charts keep apart."""
+        number = (self.covered.reshape(-1).long().cumsum(0) - 1).reshape(self.covered.shape)
+        across, down = self.covered[:, 1:] & self.covered[:, :-1], self.covered[1:] & self.covered[:-1]
+        first = torch.cat([number[:, :-1][across], number[:-1][down]])
+        return first, torch.cat([number[:, 1:][across], number[1:][down]])
+
     def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
-        """None: texels that no picture shows keep the colours of the vertices, which are smooth."""
-        return colors.new_zeros(())
+        """How far neighbours differ: what views do not agree about would be noise otherwise."""
+        first, second = self._pairs
+        apart = colors.index_select(0, first) - colors.index_select(0, second)
+        return TEXEL_SMOOTHNESS * steady.mean(apart.square())
