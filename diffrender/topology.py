@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -60,7 +61,7 @@ class Topology:
         """[V] int32 which of the connected surfaces each vertex is part of, by edges between welded vertices."""
         size = len(self.weld)
         low, high = self.edges.cpu().numpy().T
-        graph = sparse.coo_array((torch.ones(self.num_edges, dtype=torch.bool).numpy(), (low, high)), (size, size))
+        graph = sparse.coo_array((np.ones(self.num_edges, dtype=bool), (low, high)), (size, size))
         _, label = sparse.csgraph.connected_components(graph, directed=False)
         return torch.from_numpy(label).to(self.weld)[self.weld].to(torch.int32)
 

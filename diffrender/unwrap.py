@@ -5,6 +5,7 @@ flat by parallel projection in that direction. No face is seen at less than `LEA
 piece that covers another one in its own projection (a winding ramp) is cut off and becomes a chart of its own.
 """
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -81,7 +82,7 @@ def _connected(mesh: Mesh, label: Tensor) -> Tensor:
     left, right, _ = _neighbours(mesh)
     same = label[left] == label[right]
     ends = (left[same].cpu().numpy(), right[same].cpu().numpy())
-    graph = sparse.coo_array((torch.ones(len(ends[0]), dtype=torch.bool).numpy(), ends), (mesh.num_faces,) * 2)
+    graph = sparse.coo_array((np.ones(len(ends[0]), dtype=bool), ends), (mesh.num_faces,) * 2)
     _, chart = sparse.csgraph.connected_components(graph, directed=False)
     return torch.from_numpy(chart).to(label)
 

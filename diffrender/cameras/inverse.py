@@ -149,13 +149,13 @@ def candidate_directions(dtype: torch.dtype, device: torch.device) -> Tensor:
 
     Rings are 0.1 rad apart; nearer to the axis ever closer, for the whole image of a long lens may lie there.
     """
-    near = torch.logspace(-4, -1, 12, dtype=torch.float64)[:-1]
-    angle = torch.cat((near, torch.arange(0.1, math.pi, 0.1, dtype=torch.float64)))[:, None]
+    near = torch.logspace(-4, -1, 12, dtype=torch.float64, device=device)[:-1]
+    angle = torch.cat((near, torch.arange(0.1, math.pi, 0.1, dtype=torch.float64, device=device)))[:, None]
     # Turned by no simple fraction, off the axes of the image, where an author's formula may be singular.
-    turn = (torch.arange(MERIDIANS, dtype=torch.float64) + 0.382) * (2 * math.pi / MERIDIANS)
+    turn = (torch.arange(MERIDIANS, dtype=torch.float64, device=device) + 0.382) * (2 * math.pi / MERIDIANS)
     aside, ahead = torch.sin(angle), torch.cos(angle).expand(-1, MERIDIANS)
     out = torch.stack((aside * torch.cos(turn), aside * torch.sin(turn), ahead), dim=-1)
-    return out.to(device=device, dtype=dtype)
+    return out.to(dtype)
 
 
 class PointCameras(Generic[CameraType]):
