@@ -31,13 +31,19 @@ def check_tensor(name: str, value: object, *, last: int | None = None, ndim: int
     """Raise unless `value` is a floating-point tensor with `ndim` dimensions whose last one is `last`."""
     suffix = f": {hint}" if hint else ""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor; got {shape_of(value)}{suffix}")
+        raise TypeError(f"{name} must be a tensor; got {shape_of(value)}{suffix}{_as_tensor(value, 'torch.float32')}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point; got {shape_of(value)}{suffix}")
     if ndim is not None and value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got {shape_of(value)}{suffix}")
     if last is not None and (value.ndim == 0 or value.shape[-1] != last):
         raise ValueError(f"{name} must end in {last}; got {shape_of(value)}{suffix}")
+
+
+def _as_tensor(value: object, dtype: str) -> str:
+    """How what somebody has becomes a tensor, for errors."""
+    convertible = isinstance(value, (np.ndarray, list, tuple))
+    return f"; torch.as_tensor(..., dtype={dtype}) makes one" if convertible else ""
 
 
 def check_finite(name: str, value: Tensor) -> None:
@@ -52,8 +58,10 @@ def check_finite(name: str, value: Tensor) -> None:
 
 def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:
     """Raise unless `value` is an integer tensor [N, last] with entries in [0, count)."""
-    if not isinstance(value, Tensor) or value.is_floating_point() or value.dtype == torch.bool:
-        raise TypeError(f"{name} must be an integer tensor; got {shape_of(value)}")
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be an integer tensor; got {shape_of(value)}{_as_tensor(value, 'torch.int64')}")
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be an integer tensor; got {shape_of(value)}: .long() makes one")
     if value.ndim != 2 or value.shape[-1] != last:
         raise ValueError(f"{name} must have shape (N, {last}); got {shape_of(value)}")
     if value.numel() and (int(value.min()) < 0 or int(value.max()) >= count):

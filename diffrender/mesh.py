@@ -64,7 +64,7 @@ class Mesh:
     """Triangles in space, and what is painted on them.
 
     Attributes:
-        vertices: [V, 3] float32 or float64, finite.
+        vertices: [V, 3] float32 or float64, finite, within 1e12 (float64: 1e102) of the origin.
         faces: [F, 3] indices into the vertices, counter-clockwise seen from outside; any integer dtype becomes int64.
         uvs: [T, 2] texture coordinates, (0, 0) in the lower left corner.
         uv_faces: [F, 3] indices into the uvs; default: the faces, when there are as many uvs as vertices.
@@ -92,6 +92,8 @@ class Mesh:
 
     def __post_init__(self) -> None:
         _check_vertices(self.vertices)
+        if isinstance(self.materials, Material):
+            raise TypeError("materials must be a list of Materials; got one Material: write [material]")
         self._check_same_device()
         self._set("materials", tuple(self.materials))
         self._set("faces", _checked_faces("faces", self.faces, self.num_vertices, "the vertices"))
@@ -111,6 +113,8 @@ class Mesh:
             raise ValueError(
                 f"{name} must have one row for each of the {self.num_vertices} vertices; got {shape_of(value)}"
             )
+        if value.shape[1] == 0:
+            raise ValueError(f"{name} must have at least one channel; got {shape_of(value)}")
         check_finite(name, value)
 
     def _check_uvs(self) -> None:
@@ -333,7 +337,15 @@ def _check_vertices(vertices: object) -> None:
     assert isinstance(vertices, Tensor)
     if vertices.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"vertices must be float32 or float64; got {shape_of(vertices)}")
-    check_finite("vertices", vertices)
+    if vertices.numel() == 0:
+        return
+    largest, limit = float(vertices.detach().abs().max()), torch.finfo(vertices.dtype).max ** (1 / 3) / 4
+    if not largest <= limit:
+        check_finite("vertices", vertices)
+        raise ValueError(
+            f"vertices must lie within {limit:.1g}, or products of three coordinates overflow; got {largest:.1g} in "
+            f"{shape_of(vertices)}: choose a larger unit"
+        )
 
 
 def _checked_faces(name: str, value: object, count: int, of: str, last: int = 3) -> Tensor:

@@ -13,13 +13,15 @@ from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, fragments_along, hold, interpolate, join_fragments
 from .grazing import Grazing, grazing
 from .mesh import Mesh
-from .scene import Scene, pack
+from .precision import full_precision
+from .scene import Scene, check_camera_and_mesh, pack
 from .shading import Lambert, Light, shading_normals, unlit
 from .visibility import PixelRays, face_image, local_faces, pixel_rays
 
 Shader: TypeAlias = Callable[[Fragments, Mesh], Tensor]
 
 
+@full_precision
 def render(
     mesh: Mesh | Sequence[Mesh],
     camera: Camera,
@@ -67,7 +69,8 @@ def render(
     if not isinstance(samples, int) or samples < 1:
         raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
     if shader is None:
-        shader = unlit if lights is None else Lambert(tuple(lights))
+        shader = unlit if lights is None else Lambert(lights)
+    check_camera_and_mesh(camera, mesh)
     height, width = camera.size
     fine = camera if samples == 1 else camera.resize((height * samples, width * samples))
 
@@ -91,7 +94,7 @@ def render(
     if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
         held_beside = held_beside | ~beside.front
     at_rest = [hold(inside, held), hold(beside, held_beside)]
-    colors = shader(join_fragments([*at_rest, moving, hold(moving)]), scene.mesh)
+    colors = checked_colors(shader, join_fragments([*at_rest, moving, hold(moving)]), scene.mesh)
     colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
     image = composite(scene, pixel, edges, sides, colors, background, samples)
     motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
@@ -107,6 +110,18 @@ def render(
         faces = face_image(scene, rays, cull_backfaces)
         pixel, inside = covered(scene, rays, faces)
     return image, center_buffers(scene, faces, pixel, inside, buffers)
+
+
+def checked_colors(shader: Shader, fragments: Fragments, mesh: Mesh) -> Tensor:
+    """Colours [N, C] of the fragments; an error where the shader is not one of those who give them."""
+    colors = shader(fragments, mesh)
+    given = isinstance(colors, Tensor) and colors.is_floating_point() and colors.ndim == 2
+    if not given or len(colors) != len(fragments):
+        raise ValueError(
+            f"shader must return a row of floating-point colours for each fragment, ({len(fragments)}, C); got "
+            f"{shape_of(colors)}"
+        )
+    return colors
 
 
 def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Fragments]:
@@ -174,11 +189,12 @@ def composite(
 
 def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, colors: Tensor, samples: int) -> Tensor:
     """[B * H * W, C + 1] the background with alpha 0, in the type of `colors` [N, C]."""
-    value = torch.as_tensor(background, dtype=colors.dtype, device=colors.device)
     shape = (*scene.batch_shape, scene.camera.height // samples, scene.camera.width // samples, colors.shape[-1])
+    value: Any = background
     try:
+        value = torch.as_tensor(background, dtype=colors.dtype, device=colors.device)
         fits = broadcast_shapes(value.shape, shape) == shape
-    except ValueError:
+    except (ValueError, TypeError):
         fits = False
     if not fits:
         raise ValueError(

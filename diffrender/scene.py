@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, LinearRays
+from .checks import shape_of
 from .kernels import project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
@@ -175,8 +176,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         mesh: one mesh for every camera, or a list of M meshes.
         camera: batched `[*batch]` or not; with a list of meshes its batch must be `[M]` or empty.
     """
-    if camera.batch_shape.numel() == 0:
-        raise ValueError(f"camera must hold at least one camera; its batch has the shape {tuple(camera.batch_shape)}")
+    check_camera_and_mesh(camera, mesh)
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
@@ -187,8 +187,6 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), shape, flat.linear_rays(), single)
 
     meshes = list(mesh)
-    if not meshes or not all(isinstance(m, Mesh) for m in meshes):
-        raise TypeError("mesh must be a Mesh or a list of at least one Mesh")
     if tuple(camera.batch_shape) not in ((), (len(meshes),)):
         raise ValueError(
             f"camera must have no batch or one of {len(meshes)}, a camera per mesh; got {tuple(camera.batch_shape)}"
@@ -219,6 +217,22 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),),
         flat.linear_rays(), single,
     )  # fmt: skip
+
+
+def check_camera_and_mesh(camera: object, mesh: object) -> None:
+    """Raise unless they are a camera, or a batch of them, and a mesh or a list of meshes."""
+    if not isinstance(camera, Camera):
+        raise TypeError(
+            f"camera must be a Camera; got {shape_of(camera)}: the mesh comes first, and stack_cameras makes one batch "
+            "of a list of cameras"
+        )
+    if camera.batch_shape.numel() == 0:
+        raise ValueError(f"camera must hold at least one camera; its batch has the shape {tuple(camera.batch_shape)}")
+    if isinstance(mesh, Mesh):
+        return
+    if not isinstance(mesh, (list, tuple)) or not mesh or not all(isinstance(m, Mesh) for m in mesh):
+        got = [shape_of(m) for m in mesh] if isinstance(mesh, (list, tuple)) else shape_of(mesh)
+        raise TypeError(f"mesh must be a Mesh or a list of at least one Mesh; got {got} (load_mesh reads files)")
 
 
 def _check_device(mesh: Mesh, camera: Camera) -> None:

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 
@@ -59,11 +58,8 @@ class Topology:
     @cached_property
     def component(self) -> Tensor:
         """[V] int32 which of the connected surfaces each vertex is part of, by edges between welded vertices."""
-        size = len(self.weld)
-        low, high = self.edges.cpu().numpy().T
-        graph = sparse.coo_array((np.ones(self.num_edges, dtype=bool), (low, high)), (size, size))
-        _, label = sparse.csgraph.connected_components(graph, directed=False)
-        return torch.from_numpy(label).to(self.weld)[self.weld].to(torch.int32)
+        low, high = self.edges.unbind(1)
+        return connected(low, high, len(self.weld))[self.weld].to(torch.int32)
 
     @cached_property
     def notes(self) -> dict[str, object]:
@@ -172,6 +168,19 @@ def weld_by_position(vertices: Tensor) -> Tensor:
 def halfedge_ends(faces: Tensor) -> tuple[Tensor, Tensor]:
     """Start and end of every half-edge of `faces` [F, 3]: two [3F] tensors; `3 * f + i` is opposite to corner i."""
     return faces[:, [1, 2, 0]].reshape(-1), faces[:, [2, 0, 1]].reshape(-1)
+
+
+def connected(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """[count] which of the connected parts each of `count` nodes is in, where `first` [E] hang together with `second`.
+
+    >>> connected(torch.tensor([0]), torch.tensor([2]), 3)
+    tensor([0, 1, 0])
+    """
+    from scipy import sparse  # when it is needed: it takes longer to import than this package
+
+    ends = (first.cpu().numpy(), second.cpu().numpy())
+    graph = sparse.coo_array((np.ones(len(first), dtype=bool), ends), (count, count))
+    return torch.from_numpy(sparse.csgraph.connected_components(graph, directed=False)[1]).to(first)
 
 
 def _ends_disagree(indices: Tensor, halfedges: Tensor, forward: Tensor, edge: Tensor, num_edges: int) -> Tensor:

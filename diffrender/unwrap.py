@@ -5,13 +5,12 @@ flat by parallel projection in that direction. No face is seen at less than `LEA
 piece that covers another one in its own projection (a winding ramp) is cut off and becomes a chart of its own.
 """
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from .cameras import OrthographicCamera
 from .mesh import Mesh
+from .topology import connected
 from .visibility import visibility
 
 SMOOTHING = 8  # rounds in which each face takes over half of what its neighbours look like: fewer, larger charts
@@ -81,10 +80,7 @@ def _connected(mesh: Mesh, label: Tensor) -> Tensor:
     """[F] number of the chart of each face: connected faces of the same `label`."""
     left, right, _ = _neighbours(mesh)
     same = label[left] == label[right]
-    ends = (left[same].cpu().numpy(), right[same].cpu().numpy())
-    graph = sparse.coo_array((np.ones(len(ends[0]), dtype=bool), ends), (mesh.num_faces,) * 2)
-    _, chart = sparse.csgraph.connected_components(graph, directed=False)
-    return torch.from_numpy(chart).to(label)
+    return connected(left[same], right[same], mesh.num_faces)
 
 
 def _laid_flat(mesh: Mesh, direction: Tensor, chart: Tensor, size: int, padding: int) -> tuple[Tensor, Tensor, Tensor]:

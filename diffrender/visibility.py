@@ -23,6 +23,7 @@ from .kernels import (
     sort_rays,
 )
 from .mesh import Mesh
+from .precision import full_precision
 from .scene import Scene, pack
 
 
@@ -35,6 +36,7 @@ class PixelRays:
     directions: Tensor | None
 
 
+@full_precision
 def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: bool = False) -> Tensor:
     """The face in front at every pixel centre: [*batch, H, W] int64 index into `mesh.faces`, -1 where there is none.
 

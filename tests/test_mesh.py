@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,10 +22,17 @@ def triangle(**changes: object) -> Mesh:
         ({"faces": torch.tensor([[0, 1, 3]])}, ValueError, "faces must index the vertices, 0 to 2"),
         ({"faces": torch.tensor([[-1, 1, 2]])}, ValueError, "faces must index the vertices"),
         ({"faces": torch.tensor([[0, 1, 2, 0]])}, ValueError, r"faces must have shape \(N, 3\); got \(1, 4\)"),
-        ({"faces": torch.tensor([[0.0, 1.0, 2.0]])}, TypeError, "faces must be an integer tensor"),
+        (
+            {"faces": torch.tensor([[0.0, 1.0, 2.0]])},
+            TypeError,
+            r"faces must be an integer tensor; .*: .long\(\) makes one",
+        ),
+        ({"faces": [[0, 1, 2]]}, TypeError, r"got list; torch.as_tensor\(..., dtype=torch.int64\) makes one"),
         ({"vertices": torch.zeros(3, 2)}, ValueError, r"vertices must end in 3; got \(3, 2\)"),
         ({"vertices": [[0.0, 0.0, 0.0]]}, TypeError, "vertices must be a tensor; got list"),
+        ({"vertices": np.eye(3)}, TypeError, r"got ndarray.*torch.as_tensor\(..., dtype=torch.float32\) makes one"),
         ({"vertices": torch.eye(3).half()}, TypeError, "vertices must be float32 or float64"),
+        ({"vertices": 1e13 * torch.eye(3)}, ValueError, r"vertices must lie within 2e\+12, .*; got 1e\+13 in"),
         ({"uvs": torch.zeros(5, 2)}, ValueError, "uv_faces is needed where uvs and vertices differ"),
         ({"uv_faces": FACE}, ValueError, "uv_faces needs uvs"),
         ({"uvs": torch.zeros(2, 2), "uv_faces": FACE}, ValueError, "uv_faces must index the uvs, 0 to 1"),
@@ -34,6 +42,11 @@ def triangle(**changes: object) -> Mesh:
             "uv_faces must have the shape of faces",
         ),
         ({"vertex_colors": torch.zeros(2, 3)}, ValueError, "vertex_colors must have one row for each of the 3"),
+        (
+            {"vertex_colors": torch.zeros(3, 0)},
+            ValueError,
+            r"vertex_colors must have at least one channel; got \(3, 0\)",
+        ),
         ({"vertex_normals": torch.zeros(3, 2)}, ValueError, "vertex_normals must end in 3"),
         ({"vertex_colors": torch.zeros(3, 3).double()}, TypeError, "vertex_colors must have the dtype of vertices"),
         (
@@ -53,6 +66,7 @@ def triangle(**changes: object) -> Mesh:
             ValueError,
             "one entry for each of the 1",
         ),
+        ({"materials": Material()}, TypeError, r"materials must be a list of Materials; .* write \[material\]"),
         ({"materials": ("red",)}, TypeError, r"materials\[0\] must be a Material; got str"),
         ({"materials": (Material(texture=torch.zeros(2, 2, 3)),)}, ValueError, "the mesh has no uvs"),
         (

@@ -359,13 +359,22 @@ def test_bad_arguments_are_named() -> None:
     for samples in (0, -1, 1.5):
         with pytest.raises(ValueError, match="samples must be a whole number of at least 1; got"):
             render(mesh, camera, samples=samples)  # type: ignore[arg-type]
-    for background in ((0.1, 0.2), torch.zeros(7, 6, 3), torch.zeros(2, 6, 7, 3)):
+    for background in ((0.1, 0.2), torch.zeros(7, 6, 3), torch.zeros(2, 6, 7, 3), "white", None):
         with pytest.raises(
             ValueError, match=r"background must be a number, a colour \(3,\) or images that broadcast to"
         ):
-            render(mesh, camera, background=background)
+            render(mesh, camera, background=background)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="either lights or a shader"):
         render(mesh, camera, lights=(WHITE,), shader=Lambert((WHITE,)))
+    with pytest.raises(TypeError, match=r"lights must be a list of lights; .* write \[light\]"):
+        render(mesh, camera, lights=WHITE)  # type: ignore[arg-type]
+    for shader in (lambda f, m: 3, lambda f, m: torch.ones(5, 3), lambda f, m: torch.ones(len(f))):
+        with pytest.raises(ValueError, match=r"shader must return a row .* for each fragment, \(\d+, C\); got"):
+            render(mesh, camera, shader=shader)
+    with pytest.raises(TypeError, match="camera must be a Camera; got Mesh: the mesh comes first"):
+        render(camera, mesh)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got list: .* stack_cameras makes one batch of a list"):
+        render(mesh, [camera], samples=2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="mesh must be a Mesh or a list of at least one Mesh"):
         render([], camera)
     with pytest.raises(TypeError, match="mesh must be a Mesh or a list of at least one Mesh"):

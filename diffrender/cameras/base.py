@@ -24,6 +24,7 @@ from diffrender.cameras.parameters import (
 from diffrender.cameras.spread import spread
 from diffrender.checks import broadcast_shapes, check_finite, check_tensor, shape_of
 from diffrender.derivatives import is_plain_autograd
+from diffrender.precision import full_precision
 
 # The ray of a point's pixel must point back at the point within this angle, in radians, or the point is not valid.
 ROUND_TRIP_ANGLE = {torch.float32: 1e-2, torch.float64: 1e-5}
@@ -151,6 +152,7 @@ class Camera(abc.ABC):
 
     # What callers use
 
+    @full_precision
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """World points [..., 3] -> pixels [..., 2] and depth [...].
 
@@ -159,12 +161,14 @@ class Camera(abc.ABC):
         """
         return self.local_project(self.world_to_camera(points))
 
+    @full_precision
     def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
         """Pixels [..., 2] and depth [...] -> world points [..., 3]; NaN where the pixel has no ray."""
         check_tensor("depth", depth)
         origins, directions, seen = self._world_rays(xy)
         return nan_unless(seen, origins + depth[..., None] * directions)
 
+    @full_precision
     def rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [..., 2] -> origins and directions [..., 3] in the world: point = origin + depth * direction.
 
@@ -202,11 +206,13 @@ class Camera(abc.ABC):
             shown = torch.isfinite(self._own_project(points)[0]).all(-1)
             return shown & self._handed_over(points.shape[:-1]).in_domain(points)
 
+    @full_precision
     def world_to_camera(self, points: Tensor) -> Tensor:
         """World points [..., 3] -> the camera frame: `R x + t`."""
         points = self._in_batch("points", points, 3)
         return points @ self.R.to(points.dtype).mT + self._per_point(self.t.to(points.dtype))
 
+    @full_precision
     def camera_to_world(self, points: Tensor) -> Tensor:
         """Camera-frame points [..., 3] -> the world: `R^T (x - t)`."""
         points = self._in_batch("points", points, 3)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +20,10 @@ def check_size(name: str, size: Any) -> tuple[int, int]:
     usual = "(height, width) of the image, two whole numbers above 0"
     if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2:
         raise ValueError(f"{name} must be {usual}; got {size!r}")
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
+    whole = (int, np.integer)
+    if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in size):
         raise ValueError(f"{name} must be {usual}; got {tuple(size)}")
-    return (size[0], size[1])
+    return (int(size[0]), int(size[1]))
 
 
 def as_tensor(name: str, value: Any, trailing: int) -> Tensor:
@@ -71,6 +73,9 @@ def common_type(values: dict[str, Any]) -> tuple[torch.dtype, torch.device]:
     for _, leaf in leaves:
         if leaf.is_floating_point():
             dtype = leaf.dtype if dtype is None else torch.promote_types(dtype, leaf.dtype)
+    if dtype not in (None, torch.float32, torch.float64):
+        listed = ", ".join(f"{name} {shape_of(leaf)}" for name, leaf in leaves)
+        raise TypeError(f"the parameters must be float32 or float64; got {listed}: convert them with .float()")
     return dtype or torch.float32, next(iter(devices), torch.device("cpu"))
 
 

@@ -1,10 +1,12 @@
-"""Masks of photographs: from alpha, from files, from a known background, or by the recipe of the Middlebury data."""
+"""Masks of photographs: from alpha, from files, from a known background, or by the recipe of the Middlebury data.
+
+scipy.ndimage is imported when a mask is made: few who import this package make any, and all would wait for it.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ..checks import check_tensor, shape_of
@@ -37,9 +39,9 @@ def threshold_mask(image: Tensor) -> Tensor:
     # Distances instead of structuring elements: a disk of radius r reaches what is at most r away.
     dilated = _distance_to(bright) <= MASK_DILATION
     eroded = _distance_to(~dilated) > MASK_EROSION
-    labels, count = ndimage.label(eroded)
-    if count == 0:
-        return torch.zeros(image.shape[:2])
+    labels = _components(eroded)
+    if not labels.any():
+        return torch.zeros(image.shape[:2], dtype=torch.float32)
     sizes = np.bincount(labels.reshape(-1))
     sizes[0] = 0
     return torch.from_numpy((labels == sizes.argmax()).astype(np.float32))
@@ -87,10 +89,19 @@ def load_mask(path: Path) -> Tensor:
 
 def _without_dust(where: np.ndarray) -> np.ndarray:
     """[H, W] `where` without its small pieces."""
-    labels, _ = ndimage.label(where)
+    labels = _components(where)
     return (np.bincount(labels.reshape(-1)) >= SPECK * where.size)[labels] & where
+
+
+def _components(where: np.ndarray) -> np.ndarray:
+    """[H, W] the number, from 1, of the piece of `where` that each pixel is in; 0 outside."""
+    from scipy import ndimage
+
+    return ndimage.label(where)[0]
 
 
 def _distance_to(where: np.ndarray) -> np.ndarray:
     """[H, W] distance of each pixel to the nearest one that is set; infinite where none is."""
+    from scipy import ndimage
+
     return ndimage.distance_transform_edt(~where) if where.any() else np.full(where.shape, np.inf)

@@ -1,11 +1,11 @@
 """Mesh files: OBJ with MTL and images, GLB and glTF, PLY, STL; each format is a module of its own.
 
-Colours are linear in the `Mesh`, whatever the format says (see there).
+Colours are linear in the `Mesh`, whatever the format says (see there). The modules of the formats are imported when a
+file is read or written: trimesh, which they need, takes longer to import than all of this package.
 """
 
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from ..mesh import Mesh
-from .gltf import load_gltf, save_glb, save_gltf
-from .obj import load_obj, save_obj
 from .pieces import Piece, assemble
-from .plain import load_plain, save_plain
 
-_LOADERS: dict[str, Callable[[Path], list[Piece]]] = {
-    ".glb": load_gltf,
-    ".gltf": load_gltf,
-    ".obj": load_obj,
-    ".ply": load_plain,
-    ".stl": load_plain,
-}
-_SAVERS: dict[str, Callable[[Path, Mesh], None]] = {
-    ".glb": save_glb,
-    ".gltf": save_gltf,
-    ".obj": save_obj,
-    ".ply": save_plain,
-    ".stl": save_plain,
-}
+_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -49,10 +33,12 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
     ValueError where it is truncated or malformed, of an unknown format, or without any triangle.
     """
     path = Path(path)
-    _check_suffix(path, "read")
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a mesh file; {path} is a folder")
     if not path.is_file():
         raise FileNotFoundError(f"no such mesh file: {path}")
-    pieces = _LOADERS[path.suffix.lower()](path)
+    _check_suffix(path, "read")
+    pieces = _load_pieces(path)
     pieces = [piece for piece in pieces if len(piece.faces)]
     if not pieces:
         raise ValueError(f"{path} holds no triangles; point clouds and lines are no meshes")
@@ -88,12 +74,48 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
     suffix = path.suffix.lower()
     if suffix in (".ply", ".stl"):
         _warn_dropped(path, _not_held(mesh, suffix))
-    _SAVERS[suffix](path, mesh)
+    _save(path, mesh)
+
+
+def _load_pieces(path: Path) -> list[Piece]:
+    match path.suffix.lower():
+        case ".glb" | ".gltf":
+            from .gltf import load_gltf
+
+            return load_gltf(path)
+        case ".obj":
+            from .obj import load_obj
+
+            return load_obj(path)
+        case _:
+            from .plain import load_plain
+
+            return load_plain(path)
+
+
+def _save(path: Path, mesh: Mesh) -> None:
+    match path.suffix.lower():
+        case ".glb":
+            from .gltf import save_glb
+
+            save_glb(path, mesh)
+        case ".gltf":
+            from .gltf import save_gltf
+
+            save_gltf(path, mesh)
+        case ".obj":
+            from .obj import save_obj
+
+            save_obj(path, mesh)
+        case _:
+            from .plain import save_plain
+
+            save_plain(path, mesh)
 
 
 def _check_suffix(path: Path, what: str) -> None:
-    if path.suffix.lower() not in _LOADERS:
-        raise ValueError(f"{path}: only {', '.join(_LOADERS)} can be {what}; got the suffix {path.suffix!r}")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{path}: only {', '.join(_SUFFIXES)} can be {what}; got the suffix {path.suffix!r}")
 
 
 def _detached(mesh: Mesh) -> Mesh:

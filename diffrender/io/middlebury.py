@@ -120,4 +120,6 @@ def _bounds(readme: Path) -> Tensor | None:
     number = r"\s*([-+.\deE]+)"
     corner = rf"\({number}{number}{number}\s*\)"
     found = re.search(rf"bounding box.*?{corner}\s*{corner}", read_text(readme), flags=re.DOTALL)
-    return None if found is None else torch.tensor([float(x) for x in found.groups()]).reshape(2, 3)
+    if found is None:
+        return None
+    return torch.tensor([float(x) for x in found.groups()], dtype=torch.float32).reshape(2, 3)

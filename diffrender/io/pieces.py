@@ -105,7 +105,7 @@ def _concatenated(parts: list[Tensor | None], starts: np.ndarray, *, fill: float
     given = [part for part in parts if part is not None]
     if not given:
         return None
-    result = torch.full((int(starts[-1]), given[0].shape[-1]), fill)
+    result = given[0].new_full((int(starts[-1]), given[0].shape[-1]), fill)
     for part, start in zip(parts, starts, strict=False):
         if part is not None:
             result[start : start + len(part)] = part

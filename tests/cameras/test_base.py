@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -98,6 +99,7 @@ def test_crop_and_resize_of_a_pinhole_change_its_intrinsics() -> None:
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (200, 55, 64, 12)
     with pytest.raises(TypeError, match="top must be a whole number"):
         pinhole().crop(0.5, 0, 4, 4)  # type: ignore[arg-type]
+    assert pinhole(size=np.array(SIZE).tolist()).size == pinhole(size=tuple(np.array(SIZE))).size == SIZE
     with pytest.raises(ValueError, match="two whole numbers above 0"):
         pinhole().crop(0, 0, 0, 4)
     with pytest.raises(ValueError, match="two whole numbers above 0"):
@@ -127,6 +129,7 @@ def test_field_of_view_is_that_of_the_outer_pixel_edges() -> None:
         ({"fx": None}, TypeError, "fx must be a number or a tensor; got NoneType"),
         ({"fx": (1.0, 2.0)}, TypeError, "fx must be a number or a tensor; got tuple"),
         ({"fx": torch.ones(2, dtype=torch.complex64)}, TypeError, "fx must be real"),
+        ({"fx": torch.tensor(100.0).half()}, TypeError, r"must be float32 or float64; got fx \(\) float16"),
         ({"R": torch.eye(4)}, ValueError, r"R must end in \(3, 3\).*got \(4, 4\) float32"),
         ({"R": torch.zeros(3)}, ValueError, "R must have 2 dimensions after the batch"),
         ({"R": 2 * torch.eye(3)}, ValueError, "R must be a rotation; R R\\^T differs from the identity by 3"),

@@ -367,8 +367,13 @@ def test_a_mesh_with_nan_is_an_error_that_names_the_file(tmp_path: Path) -> None
 
 def test_unknown_suffixes_missing_files_and_empty_meshes_are_named(tmp_path: Path) -> None:
     supported = r"only .glb, .gltf, .obj, .ply, .stl can be"
+    (tmp_path / "a.fbx").write_text("")
     with pytest.raises(ValueError, match=rf"a.fbx: {supported} read; got the suffix '.fbx'"):
         load_mesh(tmp_path / "a.fbx")
+    with pytest.raises(FileNotFoundError, match=r"no such mesh file: .*b.fbx"):
+        load_mesh(tmp_path / "b.fbx")
+    with pytest.raises(IsADirectoryError, match=r"path must be a mesh file; .* is a folder"):
+        load_mesh(tmp_path)
     with pytest.raises(ValueError, match=rf"{supported} written"):
         save_mesh(tmp_path / "a", sphere(0))
     with pytest.raises(FileNotFoundError, match=r"no such mesh file: .*a.obj"):
