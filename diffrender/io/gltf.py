@@ -5,6 +5,7 @@ The format defines its colours: factors and vertex colours are linear, textures 
 
 import json
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -25,17 +26,21 @@ from .trimesh_scene import load_scene, parsed, parts
 
 _GLB_MAGIC = b"glTF"
 _GLB_JSON_START = 20  # 12 bytes of file header, 8 bytes of chunk header
+_FLOAT = 5126  # componentType of an accessor
+_COMPRESSIONS = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 
 
 def load_gltf(path: Path) -> list[Piece]:
     """glTF and GLB: geometry and images from trimesh, colour factors (which it rounds to 8 bits) from the header."""
     header = gltf_header(path)
-    _check_gltf_files(path, header)
+    try:
+        _check_gltf_files(path, header)
+        _check_numbers(path, header)
+        # one geometry for each primitive of a kind that trimesh reads: points, lines, triangles and strips
+        primitives = [p for p in _primitives(header) if p.get("mode", 4) in (0, 1, 4, 5)]
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as glTF: its JSON speaks of what it does not hold, {error}") from error
     scene = load_scene(path)
-    # one geometry for each primitive of a kind that trimesh reads: points, lines, triangles and strips
-    primitives = [
-        p for mesh in header.get("meshes", []) for p in mesh["primitives"] if p.get("mode", 4) in (0, 1, 4, 5)
-    ]
     if len(primitives) != len(scene.geometry):
         raise ValueError(f"{path} holds {len(primitives)} primitives, of which only {len(scene.geometry)} can be read")
     materials: dict[tuple[int, bool], Material] = {}
@@ -109,6 +114,10 @@ def gltf_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def _primitives(header: dict[str, Any]) -> list[dict[str, Any]]:
+    return [primitive for mesh in header.get("meshes", []) for primitive in mesh["primitives"]]
+
+
 def _check_gltf_files(path: Path, header: dict[str, Any]) -> None:
     """Raise when a buffer, or the image of a base colour, is a file that is not there."""
     wanted = [("buffer", buffer.get("uri")) for buffer in header.get("buffers", [])]
@@ -125,6 +134,24 @@ def _check_gltf_files(path: Path, header: dict[str, Any]) -> None:
             )
 
 
+def _check_numbers(path: Path, header: dict[str, Any]) -> None:
+    """Raise where numbers are stored in a way that trimesh takes for other numbers, or for zeros."""
+    compressed = sorted(_COMPRESSIONS & set(header.get("extensionsRequired", [])))
+    if compressed:
+        raise ValueError(f"{path} is compressed ({', '.join(compressed)}), which cannot be read: save it uncompressed")
+    accessors = header.get("accessors", [])
+    for primitive in _primitives(header):
+        used = {**primitive["attributes"], "indices": primitive.get("indices")}
+        for name in ("POSITION", "NORMAL", "TEXCOORD_0", "COLOR_0", "indices"):
+            accessor = {} if used.get(name) is None else accessors[used[name]]
+            whole = name == "TEXCOORD_0" and accessor.get("componentType", _FLOAT) != _FLOAT
+            if "sparse" in accessor or whole or (accessor.get("normalized") and name != "COLOR_0"):
+                raise ValueError(
+                    f"{path} stores {name} {'sparsely' if 'sparse' in accessor else 'in whole numbers (quantized)'}, "
+                    "which cannot be read: save it as plain 32-bit floating-point numbers"
+                )
+
+
 def _gltf_material(path: Path, described: dict[str, Any], material: Any, *, textured: bool) -> Material:
     name = described.get("name") or Material().name
     rough = described.get("pbrMetallicRoughness", {})
@@ -132,6 +159,12 @@ def _gltf_material(path: Path, described: dict[str, Any], material: Any, *, text
     if not rough and getattr(material, "baseColorFactor", None) is not None:  # from an extension, 8 bits
         factor = [value / 255 for value in material.baseColorFactor[:3].tolist()]
     base_color = torch.tensor(factor, dtype=torch.float32) if any(value != 1.0 for value in factor) else None
+    if rough.get("baseColorTexture", {}).get("texCoord", 0) != 0:
+        warnings.warn(
+            f"{path.name}: material {name!r} places its texture by a second set of uvs, and only the first one is read",
+            UserWarning,
+            stacklevel=4,
+        )
     image = getattr(material, "baseColorTexture", None)
     if image is None and "baseColorTexture" in rough:
         raise ValueError(

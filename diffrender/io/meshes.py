@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import shape_of
 from ..mesh import Mesh
 from .pieces import Piece, assemble
 
@@ -65,6 +66,8 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
     """
     path = Path(path)
     _check_suffix(path, "written")
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a Mesh; got {shape_of(mesh)}: join makes one of a list")
     if mesh.num_faces == 0:
         raise ValueError(f"mesh must have faces to be saved; got none (and {mesh.num_vertices} vertices)")
     mesh = _detached(mesh)

@@ -71,6 +71,8 @@ def parsed(path: Path, parse: Callable[[], Any]) -> Any:
             return parse()
     except Exception as error:  # parsers of damaged files raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ImportError):  # of the library that guesses at the encoding
+            reason = "it is no text in UTF-8"
         raise ValueError(
             f"{path} cannot be read as {path.suffix[1:].upper()}, it may be truncated: {reason}"
         ) from error

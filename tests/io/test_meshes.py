@@ -265,6 +265,45 @@ def test_an_unreadable_gltf_texture_is_an_error(tmp_path: Path) -> None:
         load_mesh(path)
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda h: h.update(extensionsRequired=["KHR_draco_mesh_compression"]), "is compressed .KHR_draco_mesh_compr"),
+        (lambda h: h.update(extensionsRequired=["EXT_meshopt_compression"]), "save it uncompressed"),
+        (lambda h: h["accessors"][accessor_of(h, "POSITION")].update(sparse={}), "stores POSITION sparsely"),
+        (lambda h: h["accessors"][accessor_of(h, "POSITION")].update(normalized=True), r"stores POSITION .*quantized"),
+        (lambda h: h["accessors"][accessor_of(h, "TEXCOORD_0")].update(componentType=5123), r"TEXCOORD_0 .*quantized"),
+        (lambda h: h["meshes"][0].pop("primitives"), "speaks of what it does not hold, 'primitives'"),
+        (lambda h: h["accessors"].clear(), "speaks of what it does not hold, list index"),
+    ],
+)
+def test_gltf_whose_numbers_would_be_taken_for_others_is_an_error(tmp_path: Path, edit: object, message: str) -> None:
+    path = tmp_path / "a.gltf"
+    save_mesh(path, grid(1, 1).replace(materials=(Material("wood", texture=codes_image(2, 2)),)))
+    edit_gltf(path, edit)
+    with pytest.raises(ValueError, match=f"a.gltf .*{message}"):
+        load_mesh(path)
+
+
+def accessor_of(header: dict, name: str) -> int:
+    return header["meshes"][0]["primitives"][0]["attributes"][name]
+
+
+def test_a_second_set_of_uvs_of_gltf_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.gltf"
+    save_mesh(path, grid(1, 1).replace(materials=(Material("wood", texture=codes_image(2, 2)),)))
+    edit_gltf(path, lambda h: h["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"].update(texCoord=1))
+    with pytest.warns(UserWarning, match="material 'wood' places its texture by a second set of uvs"):
+        load_mesh(path)
+
+
+def test_binary_data_is_no_obj(tmp_path: Path) -> None:
+    for suffix in (".obj", ".stl"):
+        (tmp_path / f"a{suffix}").write_bytes(bytes(range(256)) * 4)
+        with pytest.raises(ValueError, match=rf"a{suffix} cannot be read as .*, it may be truncated: it is no text"):
+            load_mesh(tmp_path / f"a{suffix}")
+
+
 def test_node_transforms_are_applied_and_mirrors_keep_the_outside_outside(tmp_path: Path) -> None:
     path = tmp_path / "a.gltf"
     mesh = sphere(1)
@@ -378,6 +417,8 @@ def test_unknown_suffixes_missing_files_and_empty_meshes_are_named(tmp_path: Pat
         save_mesh(tmp_path / "a", sphere(0))
     with pytest.raises(FileNotFoundError, match=r"no such mesh file: .*a.obj"):
         load_mesh(tmp_path / "a.obj")
+    with pytest.raises(TypeError, match="mesh must be a Mesh; got list: join makes one of a list"):
+        save_mesh(tmp_path / "a.obj", [sphere(0)])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mesh must have faces to be saved"):
         save_mesh(tmp_path / "a.obj", Mesh(torch.zeros(2, 3), torch.zeros(0, 3, dtype=torch.int64)))
     with pytest.raises(FileNotFoundError, match=r"the folder .* does not exist"):
