@@ -1,21 +1,30 @@
-"""The page on cameras tells the truth: its code runs from top to bottom, and its lens has the pixels of its formula."""
+"""The pages tell the truth: their code runs from top to bottom, and finds what the text says."""
 
+import importlib
+import math
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+import diffrender as dr
 from diffrender.testing import check_camera
 
 DOCS = Path(__file__).parent.parent / "docs"
-BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "cameras.md").read_text(), flags=re.DOTALL)
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+BLOCKS = blocks_of("cameras.md")
 
 
 def run(blocks: list[str]) -> dict:
     names: dict = {}
     for block in blocks:
-        exec(compile(block, "cameras.md", "exec"), names)
+        exec(compile(block, "<docs>", "exec"), names)
     return names
 
 
@@ -39,6 +48,31 @@ def test_crossed_slits_without_a_lens_are_two_perspectives() -> None:
     torch.testing.assert_close(xy, expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(depth, z, rtol=0, atol=1e-10)
     check_camera(camera).check()
+
+
+def test_code_for_newcomers_runs_and_a_camera_of_pytorch3d_is_where_it_was() -> None:
+    names = run(blocks_of("coming_from.md"))
+    torch.testing.assert_close(names["center"], torch.tensor([0.0, 0.0, 3.0]))
+    # the outline of the unit sphere seen from 3; its 1280 faces lie inside: 0.2 % of the area, as in test_cli
+    area = math.pi * names["radius"] ** 2
+    assert float(names["silhouette"].sum()) == pytest.approx(area, rel=0.01)
+    assert names["image"].shape == (48, 64, 4)
+    assert bool(names["features"].grad.abs().amax(1).gt(0).any())
+
+
+def test_names_that_newcomers_are_sent_to_exist() -> None:
+    text = (DOCS / "coming_from.md").read_text()
+    names = set(re.findall(r"\bdr\.(\w+)", text))
+    assert len(names) > 30
+    assert not [name for name in names if not hasattr(dr, name)]
+    for module, listed in {
+        "regularizers": "laplacian_smoothness normal_consistency edge_length uniform_laplacian",
+        "distances": "sample_surface chamfer_distance",
+        "losses": "iou silhouette_loss",
+        "subdivide": "subdivide",
+    }.items():
+        assert f"diffrender.{module}" in text
+        assert all(hasattr(importlib.import_module(f"diffrender.{module}"), name) for name in listed.split())
 
 
 def test_links_lead_to_files() -> None:
