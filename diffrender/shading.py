@@ -13,10 +13,11 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from .checks import check_finite, shape_of
+from .checks import check_finite, check_tensor, shape_of
 from .fragments import Fragments, interpolate
 from .mesh import Material, Mesh
 from .sampling import sample_texture
+from .sampling.environment import panorama_directions
 
 Normals = Literal["smooth", "flat"]
 Vector = Tensor | Sequence[float]
@@ -178,6 +179,26 @@ class SphericalHarmonicsLight(Light):
                 " row per harmonic up to order 2, higher ones do not reach a Lambert surface"
             )
         check_finite("coefficients", value)
+
+    @classmethod
+    def from_panorama(cls, image: Tensor) -> "SphericalHarmonicsLight":
+        """The light of an environment: [H, W, 3] radiance by direction, as `sample_panorama` takes it.
+
+        Differentiable to the image. The pixels' own solid angles weigh them.
+
+        >>> light = SphericalHarmonicsLight.from_panorama(torch.ones(64, 128, 3))
+        >>> light.irradiance(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.0]])).round(decimals=3)
+        tensor([[1., 1., 1.]])
+        """
+        check_tensor("image", image, ndim=3, last=3, hint="[height, width, 3], linear")
+        height, width, _ = image.shape
+        polar = torch.linspace(0, math.pi, height + 1, dtype=torch.float64)
+        solid_angle = (polar[:-1].cos() - polar[1:].cos()) * (2 * math.pi / width)  # [H]
+        directions = panorama_directions((height, width)).to(image)
+        arriving = _harmonics(directions.reshape(-1, 3)).reshape(height, width, 9)
+        basis = arriving / arriving.new_tensor([1.0] + [2 / 3] * 3 + [1 / 4] * 5)  # Y_lm itself
+        rows = torch.stack([(basis[..., k, None] * image).sum(1) for k in range(9)])  # [9, H, 3]
+        return cls((rows * solid_angle.to(image)[:, None]).sum(1))
 
     def irradiance(self, positions: Tensor, normals: Tensor) -> Tensor:
         coefficients = _on(self.coefficients, "coefficients", positions)

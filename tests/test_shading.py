@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffrender.fragments import Fragments
 from diffrender.mesh import Material, Mesh
+from diffrender.sampling.environment import panorama_directions
 from diffrender.shading import (
     AmbientLight,
     DirectionalLight,
@@ -232,6 +233,43 @@ def test_harmonics_light_is_the_integral_of_its_radiance_over_the_hemisphere(row
     values = SphericalHarmonicsLight(coefficients).irradiance(torch.zeros_like(normals), normals)
     # the kink of the clamped cosine costs the midpoint rule some (1/200)^2; the printed constants have 6 digits
     torch.testing.assert_close(values, expected, rtol=0, atol=1e-4)
+
+
+def test_light_of_a_panorama_has_the_coefficients_of_its_radiance() -> None:
+    coefficients = rand(9, 3) - 0.3
+    image = (real_harmonics(panorama_directions((64, 128)).double().reshape(-1, 3)) @ coefficients).reshape(64, 128, 3)
+    found = SphericalHarmonicsLight.from_panorama(image.requires_grad_())
+    # each pixel counts by its middle, which is off by (pi / 64)^2 / 24 of second derivatives, at most 6 times the value
+    torch.testing.assert_close(found.coefficients, coefficients, rtol=0, atol=3e-3)
+    (gradient,) = torch.autograd.grad(found.coefficients[0].sum(), image)
+    torch.testing.assert_close(gradient.sum(), image.new_tensor(3 * math.sqrt(4 * math.pi)), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "normal"),
+    [
+        (8, 24, (1, 0, 0)),
+        (8, 8, (-1, 0, 0)),
+        (8, 16, (0, 0, -1)),
+        (8, 0, (0, 0, 1)),
+        (0, 5, (0, 1, 0)),
+        (15, 5, (0, -1, 0)),
+    ],
+)
+def test_a_lamp_in_a_panorama_lights_the_side_that_faces_it(
+    row: int, column: int, normal: tuple[float, float, float]
+) -> None:
+    image = torch.zeros(16, 32, 3)
+    image[row, column] = 1.0
+    axes = torch.cat([torch.eye(3), -torch.eye(3)])
+    light = SphericalHarmonicsLight.from_panorama(image).irradiance(axes, axes)[:, 0]
+    assert axes[light.argmax()].tolist() == list(normal)
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (4, 8, 4)])
+def test_a_panorama_without_three_channels_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"image must .*got .*: \[height, width, 3\], linear"):
+        SphericalHarmonicsLight.from_panorama(torch.ones(shape))
 
 
 def lights_of(values: Tensor) -> list[Light]:

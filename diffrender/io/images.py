@@ -23,12 +23,13 @@ from torch import Tensor
 from ..checks import check_finite, check_tensor, shape_of
 from ..steady import power
 from .files import atomic_path
+from .radiance import load_radiance
 
 # IEC 61966-2-1: below these values the curve is a line of slope 12.92
 _LINEAR_KNEE = 0.0031308
 _SRGB_KNEE = 0.04045
 
-_READABLE = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_READABLE = (".bmp", ".hdr", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _WRITABLE = (".jpeg", ".jpg", ".npy", ".png")
 _ANIMATED = (".gif", ".mp4")
 _JPEG_QUALITY = 95  # differences of a few codes at most, no chroma subsampling
@@ -62,7 +63,8 @@ def decode_srgb(srgb: Tensor) -> Tensor:
 def load_image(path: str | os.PathLike[str]) -> Tensor:
     """An image file as [H, W, 3], or [H, W, 4] where it has alpha: float32, linear colour, straight alpha.
 
-    Grey becomes three equal channels. `.npy` files hold linear values [H, W] or [H, W, C] already and come as they are.
+    Grey becomes three equal channels. `.hdr` (Radiance) and `.npy` files hold linear values already, [H, W, 3] and
+    [H, W] or [H, W, C], and come as they are.
 
     Raises FileNotFoundError where there is no such file, ValueError where it is truncated or no image.
     """
@@ -70,7 +72,13 @@ def load_image(path: str | os.PathLike[str]) -> Tensor:
     _check_suffix(path, _READABLE, "read")
     if not path.is_file():
         raise FileNotFoundError(f"no such image file: {path}")
-    return _load_npy(path) if path.suffix.lower() == ".npy" else to_linear(_read_pixels(path))
+    match path.suffix.lower():
+        case ".npy":
+            return _load_npy(path)
+        case ".hdr":
+            return torch.from_numpy(load_radiance(path))
+        case _:
+            return to_linear(_read_pixels(path))
 
 
 def save_image(path: str | os.PathLike[str], image: Tensor, *, bits: int = 8) -> None:

@@ -43,6 +43,44 @@ def test_transfer_functions_have_the_right_and_finite_gradients(function: object
     assert float(at_zero.grad) == pytest.approx(12.92 if function is encode_srgb else 1 / 12.92)
 
 
+@pytest.mark.parametrize("width", [5, 300])  # rows of less than 8 pixels are not coded
+def test_hdr_written_by_opencv_is_read_exactly(tmp_path: Path, width: int) -> None:
+    values = np.random.default_rng(0).lognormal(0, 5, (7, width, 3)).astype(np.float32)
+    values[2:4] = values[2, 0]  # runs
+    values[4, 0] = 0.0
+    assert cv2.imwrite(str(tmp_path / "a.hdr"), values)
+    image = load_image(tmp_path / "a.hdr")
+    assert image.dtype == torch.float32
+    assert np.array_equal(image.numpy(), cv2.imread(str(tmp_path / "a.hdr"), cv2.IMREAD_UNCHANGED)[..., ::-1])
+    # the largest channel has 8 bits, the others the same steps
+    largest = values.max(-1, keepdims=True)
+    assert (np.abs(image.numpy()[..., ::-1] - values) <= largest / 128).all()
+
+
+def test_real_environment_maps_are_those_of_opencv(shared_data: Path) -> None:
+    for name in ("city", "apartment"):
+        image = load_image(shared_data / "hdri" / f"{name}.hdr")
+        expected = cv2.imread(str(shared_data / "hdri" / f"{name}.hdr"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(image.numpy(), expected[..., ::-1])
+
+
+def test_damaged_hdr_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdr"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).random((6, 40, 3)).astype(np.float32))
+    data = path.read_bytes()
+    for length in (len(data) - 1, len(data) // 2, 60):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=r"a.hdr (cannot be read as a Radiance picture|must say)"):
+            load_image(path)
+    path.write_bytes(data.replace(b"-Y 6", b"+Y 6"))
+    with pytest.raises(ValueError, match=r"a.hdr must say '-Y height \+X width', rows from the top; got b'\+Y 6"):
+        load_image(path)
+    for wrong in (b"P6\n", data.replace(b"rle_rgbe", b"rle_xyze")):
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"a.hdr is no Radiance picture"):
+            load_image(path)
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_png_written_by_opencv_is_read_exactly(tmp_path: Path, channels: int, bits: int) -> None:
