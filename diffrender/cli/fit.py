@@ -20,7 +20,12 @@ from ..io.images import decode_srgb, load_image
 from .outputs import check_folder, report
 
 _SAME = ("steps", "start", "topology", "edges", "appearance", "texture_size", "seed")
-_OTHERS = {"detail": "mesh_cells", "exposure": "fit_exposure", "refine_cameras": "fit_cameras"}
+_OTHERS = {
+    "detail": "mesh_cells",
+    "exposure": "fit_exposure",
+    "refine_cameras": "fit_cameras",
+    "refine_lens": "fit_lens",
+}
 _SETTINGS = {name: name for name in _SAME} | _OTHERS  # option: field
 
 

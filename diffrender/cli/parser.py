@@ -240,6 +240,12 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     how.add_argument(
         "--refine-cameras", action="store_true", default=None, help="poses may be a little off: correct them"
     )
+    how.add_argument(
+        "--refine-lens",
+        action="store_true",
+        default=None,
+        help="focal lengths and distortion may be off, for all views alike: correct them",
+    )
     how.add_argument("--seed", metavar="N", type=whole, help="of the random choices (default 0)")
     folder = parser.add_argument_group("if OUT holds a fit already").add_mutually_exclusive_group()
     folder.add_argument("--resume", action="store_true", help="go on from its last checkpoint")

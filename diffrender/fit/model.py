@@ -2,7 +2,7 @@
 
 Some things stand between a mesh and its photographs, and are fitted along. Shared by all views, and always:
 
-- The principal point of the cameras may be off by a pixel or so.
+- The principal point of the cameras may be off by a pixel or so; on request, focal lengths and distortion as well.
 - Masks may reach beyond the object: thresholds are low, edges blurred, dilations generous. Then the photograph is dark
   in a rim inside of the silhouette. The rim is a function of how far inside a pixel lies, told by the coverage around
   it: of a straight edge, the blurred coverage at distance x is a function of x alone.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera, so3_exp
+from ..cameras.lens_camera import LensCamera
 from ..mesh import Mesh
 from ..render import render
 
@@ -32,6 +33,8 @@ class Optics:
         rim: [RIM_KNOTS - 1] factor of the colour at blurred coverages from RIM_START on, in even steps. At 1 it is 1:
             otherwise colours could be brighter and all of the rim darker.
         center: [2] shift of the principal point in x and y, relative to the longest side of the image.
+        focal: [2] logarithms of the factors of the focal lengths in x and y.
+        distortion: [2] what is added to the first two radial coefficients of lenses that have them.
         gains: [N, 3] logarithms of the factors of linear red, green and blue in each fitted view. Only differences from
             their mean count: otherwise all views could be brighter and the object darker.
         turns: [N, 3] rotation vectors in the frame of each camera, on top of its pose.
@@ -40,6 +43,8 @@ class Optics:
 
     rim: Tensor
     center: Tensor
+    focal: Tensor
+    distortion: Tensor
     gains: Tensor
     turns: Tensor
     shifts: Tensor
@@ -47,18 +52,26 @@ class Optics:
     @staticmethod
     def ideal(num_views: int = 0) -> "Optics":
         """No rim, and cameras as they say."""
-        none = torch.zeros(num_views, 3)
-        return Optics(torch.ones(RIM_KNOTS - 1), torch.zeros(2), none, none.clone(), none.clone())
+        shared, each = torch.zeros(2), torch.zeros(num_views, 3)
+        return Optics(torch.ones(RIM_KNOTS - 1), *(shared.clone() for _ in range(3)), *(each.clone() for _ in range(3)))
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def shifted(self, camera: Camera) -> Camera:
-        """`camera` with its principal point moved; cameras without one stay as they are."""
-        if not hasattr(camera, "cx") or not hasattr(camera, "cy"):
-            return camera
-        x, y = (self.center * max(camera.size)).unbind()
-        return camera.replace(cx=camera.cx + x, cy=camera.cy + y)
+        """`camera` with its intrinsics changed, those of them that it has."""
+        changes: dict[str, Tensor] = {}
+        if hasattr(camera, "cx") and hasattr(camera, "cy"):
+            x, y = (self.center * max(camera.size)).unbind()
+            changes |= {"cx": camera.cx + x, "cy": camera.cy + y}
+        if hasattr(camera, "fx") and hasattr(camera, "fy"):
+            x, y = self.focal.exp().unbind()
+            changes |= {"fx": camera.fx * x, "fy": camera.fy * y}
+        for name in ("dist", "k"):  # of all lenses that have either, it begins with k1 and k2
+            if isinstance(camera, LensCamera) and hasattr(camera, name):
+                held = getattr(camera, name)
+                changes[name] = held + torch.nn.functional.pad(self.distortion, (0, held.shape[-1] - 2))
+        return camera.replace(**changes) if changes else camera
 
     def moved(self, cameras: Camera, views: Tensor) -> Camera:
         """The batch of `cameras` [B] with other poses, those of the fitted `views` [B]."""

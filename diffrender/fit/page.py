@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,9 @@ def _table(values: dict[str, Any]) -> str:
 
 
 def _pre(values: dict[str, Any]) -> str:
-    return f"<pre>{html.escape(json.dumps(values, indent=2))}</pre>"
+    text = json.dumps(values, indent=2)
+    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)  # a row of numbers on one line
+    return f"<pre>{html.escape(text)}</pre>"
 
 
 def _plot(history: Sequence[Record]) -> str:

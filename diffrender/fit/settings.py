@@ -30,6 +30,8 @@ class FitSettings:
         fit_shape: False keeps the start's shape and fits its colours only.
         fit_exposure: each view gets an exposure and a white balance of its own.
         fit_cameras: the pose of each view is corrected. (The principal point, one for all, always is.)
+        fit_lens: focal lengths and the first two coefficients of radial distortion, if the lens has them, are
+            corrected, those of all views alike.
         checkpoint_every: steps between checkpoints.
         turntable_frames: pictures of the turntable; 0 for none.
     """
@@ -47,6 +49,7 @@ class FitSettings:
     fit_shape: bool = True
     fit_exposure: bool = False
     fit_cameras: bool = False
+    fit_lens: bool = False
     checkpoint_every: int = 50
     turntable_frames: int = 48
 
@@ -78,6 +81,7 @@ class FitSettings:
         """The fields of `model.Optics` that are fitted along."""
         free = {"rim", "center"}
         free |= {"gains"} if self.fit_exposure else set()
+        free |= {"focal", "distortion"} if self.fit_lens else set()
         return free | ({"turns", "shifts"} if self.fit_cameras else set())
 
     @property

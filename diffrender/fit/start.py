@@ -121,7 +121,8 @@ def _check_masks(names: Sequence[str], masks: Masks) -> None:
     if bool((shares == 1).all()):
         raise ValueError(
             f"the masks of all {len(names)} views cover the whole image: no outline to fit. Alpha is probably 1 "
-            "everywhere; images must be cut out, with alpha 0 around the object"
+            "everywhere; images must be cut out, with alpha 0 around the object, or have a known background "
+            "(--background says which)"
         )
     if all(bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all()) for mask in masks):  # the four corners of the image
         small, cameras = _small(masks)

@@ -41,6 +41,8 @@ TEXTURED_SHAPE_STEP = 0.01  # the same for the shape under a texture, which is n
 OPTICS_STEP = {
     "rim": 0.01,
     "center": 1e-4,
+    "focal": 1e-3,
+    "distortion": 4e-3,
     "gains": 0.01,
     "turns": 5e-4,
     "shifts": 5e-4,

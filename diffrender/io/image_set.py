@@ -146,7 +146,7 @@ def image_headers(
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of the {len(paths)} images that {source} speaks of do not exist, the first is "
-                f"{missing[0]}"
+                f"{missing[0]}: bring them there, or leave them out with keep_unreadable=True (--on-bad-image skip)"
             )
         return [_header(path) for path in paths]
     found: list[tuple[tuple[int, int], tuple[str, ...]] | None] = []
@@ -171,7 +171,7 @@ def _header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
 
 def check_names(source: Path, names: Sequence[str]) -> None:
     if not names:
-        raise ValueError(f"{source} speaks of no images")
+        raise ValueError(f"{source} speaks of no images: is it the right file, and whole?")
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise ValueError(f"{source} speaks more than once of {', '.join(twice)}")

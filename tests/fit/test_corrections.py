@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffrender.cameras import PinholeCamera, look_at, so3_exp, stack_cameras
+from diffrender.cameras import OpenCVCamera, PinholeCamera, look_at, so3_exp, stack_cameras
 from diffrender.fit import FitSettings
+from diffrender.fit.model import Optics
 from diffrender.fit.report import view_figures
 from diffrender.fit.trainer import Trainer
 from diffrender.io.image_set import ImageSet
@@ -30,19 +31,19 @@ def body():
     return join([ball.replace(vertices=0.9 * ball.vertices, vertex_colors=spots), head])
 
 
-def around():
+def around(lens=PinholeCamera, focal=FOCAL, distance=5.0, **more):
     cameras = []
     for k in range(COUNT):
         angle = 2 * math.pi * k / COUNT
-        eye = torch.tensor([5 * math.cos(angle), 1.5 * math.sin(3 * angle), 5 * math.sin(angle)])
+        eye = distance * torch.tensor([math.cos(angle), 0.3 * math.sin(3 * angle), math.sin(angle)])
         R, t = look_at(eye, torch.zeros(3))
-        cameras.append(PinholeCamera(FOCAL, FOCAL, SIZE[1] / 2, SIZE[0] / 2, size=SIZE, R=R, t=t))
+        cameras.append(lens(focal, focal, SIZE[1] / 2, SIZE[0] / 2, size=SIZE, R=R, t=t, **more))
     return cameras
 
 
-def pictures(folder, gains):
+def pictures(folder, gains, cameras=None):
     """The image set of `body`, in which each view is `gains` [COUNT, 3] times as bright."""
-    cameras = around()
+    cameras = cameras or around()
     for k, picture in enumerate(render(body(), stack_cameras(cameras), samples=2)):
         color, alpha = picture[..., :3] * gains[k], picture[..., 3:]
         save_image(folder / f"{k}.png", torch.cat([color / alpha.clamp(min=1e-6), alpha], dim=-1).clamp(0, 1))
@@ -93,7 +94,27 @@ def test_a_pose_that_is_off_is_found(tmp_path):
     assert away(found) < away(cameras[3]) / 3
 
 
-@pytest.mark.parametrize("change", [{"fit_exposure": True}, {"fit_cameras": True}])
+@pytest.mark.slow
+def test_focal_lengths_and_distortion_that_are_off_are_found(tmp_path):
+    true = around(OpenCVCamera, 50.0, 2.6, dist=(-0.2, 0.05, 0.0, 0.0))
+    images = pictures(tmp_path, torch.ones(COUNT, 3), true)
+    assumed = [c.replace(fx=c.fx * 1.04, fy=c.fy * 0.97, dist=torch.zeros(4)) for c in true]
+    wrong = replace(images, cameras=tuple(assumed))
+    plain, corrected = (
+        finished(wrong, replace(SETTINGS, steps=250, mesh_cells=32, fit_lens=how)) for how in (False, True)
+    )
+    points = body().vertices
+
+    def away(optics):  # in pixels: focal length and distortion make up for each other
+        found = optics.shifted(stack_cameras(assumed)).project(points)[0]
+        return float((found - stack_cameras(true).project(points)[0]).norm(dim=-1).mean())
+
+    assert away(Optics.ideal()) > 1.0
+    assert away(corrected.optics()) < away(Optics.ideal()) / 4
+    assert mean_psnr(corrected, wrong) > mean_psnr(plain, wrong) + 1
+
+
+@pytest.mark.parametrize("change", [{"fit_exposure": True}, {"fit_cameras": True}, {"fit_lens": True}])
 def test_a_fit_with_corrections_goes_on_with_the_same_bits(change, tmp_path):
     images = pictures(tmp_path, torch.ones(COUNT, 3))
     settings = replace(SETTINGS, steps=4, image_sizes=(32, 64), mesh_cells=16, **change)

@@ -2,10 +2,21 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import pytest
 import torch
 
-from diffrender.cameras import Camera, PinholeCamera, so3_exp, stack_cameras
+from diffrender.cameras import (
+    Camera,
+    FisheyeCamera,
+    OpenCVCamera,
+    PinholeCamera,
+    ThinPrismFisheyeCamera,
+    UnifiedCamera,
+    so3_exp,
+    stack_cameras,
+)
 from diffrender.fit.model import RIM_KNOTS, RIM_START, RIM_WIDTH, Optics
 
 
@@ -55,6 +66,25 @@ def test_center_moves_the_principal_point_by_a_share_of_the_longest_side():
     optics = replace(Optics.ideal(), center=torch.tensor([0.1, -0.01]))
     camera = optics.shifted(PinholeCamera(30.0, 30.0, 15.0, 10.0, size=(20, 30)))
     torch.testing.assert_close(torch.stack([camera.cx, camera.cy]), torch.tensor([18.0, 9.7]))
+
+
+@pytest.mark.parametrize("lens", [OpenCVCamera, FisheyeCamera, ThinPrismFisheyeCamera, partial(UnifiedCamera, xi=0.7)])
+def test_focal_lengths_and_radial_distortion_are_those_of_the_lens_and_what_is_added(lens):
+    ideal = lens(30.0, 40.0, 15.0, 10.0, size=(20, 30))
+    optics = replace(Optics.ideal(), focal=torch.tensor([1.1, 0.9]).log(), distortion=torch.tensor([-0.1, 0.02]))
+    found, true = optics.shifted(ideal), lens(33.0, 36.0, 15.0, 10.0, size=(20, 30))
+    name = "k" if lens is FisheyeCamera else "dist"
+    coefficients = torch.zeros_like(getattr(true, name))
+    coefficients[0], coefficients[1] = -0.1, 0.02
+    point = torch.tensor([[0.4, -0.3, 2.0]])
+    expected = true.replace(**{name: coefficients}).project(point)[0]
+    torch.testing.assert_close(found.project(point)[0], expected)
+    assert float((expected - ideal.project(point)[0]).norm()) > 0.1
+
+
+def test_lenses_without_distortion_have_none_to_change():
+    camera = PinholeCamera(30.0, 40.0, 15.0, 10.0, size=(20, 30))
+    assert type(replace(Optics.ideal(), distortion=torch.ones(2)).shifted(camera)) is PinholeCamera
 
 
 def test_cameras_without_a_principal_point_stay_as_they_are():

@@ -69,14 +69,19 @@ def test_the_report_is_one_whole_file_with_everything_in_it(page):
 
 
 def browse(address, profile, *options):
-    """What a headless browser writes to standard output about a page."""
+    """What a headless browser writes to standard output about a page, of which its console has nothing to say."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     command = [browser, *flags.split(), "--disable-component-update", "--disable-sync", "--virtual-time-budget=3000"]
-    command += [f"--user-data-dir={profile}", *options, address]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", *options, address]
+    seen = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    said = [
+        line for line in seen.stderr.splitlines() if "CONSOLE" in line
+    ]  # scripts that fail, pictures that are broken
+    assert not said
+    return seen.stdout
 
 
 def test_a_browser_shows_the_report(page, tmp_path):
