@@ -63,18 +63,20 @@ if args.images:
     numbers = torch.tensor([float(word) for word in args.homography.read_text().split()], dtype=torch.float64)
     truth = shift @ numbers.view(3, 3) @ shift.inverse()
 else:
-    drawing = dr.load_image(sorted((ASSETS / "giraffe").rglob("*.png"))[0])
-    drawing = drawing[..., :3] * drawing[..., 3:] + 0.5 * (1 - drawing[..., 3:]) if drawing.shape[-1] == 4 else drawing
-    noise = torch.rand(12, 15, 3, generator=torch.Generator().manual_seed(0))
-    at = pixel_centers((240, 300), drawing)
-    wall = 0.6 * dr.sample(noise, at / 20, mode="bspline", padding="mirror").clamp(0, 1)
-    first = (wall + 0.4 * dr.sample(drawing, at - torch.tensor([50.0, 20.0]), padding="clamp")).contiguous()
+    at = pixel_centers((240, 300), torch.zeros(()))
+    noise = torch.rand(24, 30, 1, generator=torch.Generator().manual_seed(0))
+    plaster = 0.35 + 0.6 * dr.sample(noise, at / 10, mode="bspline", padding="mirror").clamp(0, 1)
+    first = plaster * torch.tensor([0.95, 0.80, 0.62])
+    for name, corner in (("05.png", [-30.0, 20.0]), ("00.png", [120.0, 25.0])):  # painted on it
+        drawing = dr.sample(
+            dr.load_image(ASSETS / "giraffe" / "images" / name), at - torch.tensor(corner), padding="zeros"
+        )
+        first = torch.lerp(first, drawing[..., :3], drawing[..., 3:])
     corners = torch.tensor([[0.0, 0.0], [300.0, 0.0], [300.0, 240.0], [0.0, 240.0]], dtype=torch.float64)
     moves = torch.tensor([[18.0, 9.0], [-12.0, 16.0], [6.0, -20.0], [14.0, -6.0]], dtype=torch.float64)
     truth = from_corners(corners, corners + moves)
-    second = (
-        0.05 + 0.8 * dr.sample(first, apply(truth.inverse(), at.double()), mode="bicubic", padding="mirror").float()
-    )
+    there = dr.sample(first, apply(truth.inverse(), at.double()), mode="bicubic", padding="mirror").float()
+    second = 0.05 + 0.8 * there
 
 height, width = first.shape[:2]
 corners = torch.tensor([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]], dtype=torch.float64)

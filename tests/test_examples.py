@@ -71,6 +71,16 @@ def test_example_fit_pose_turns_towards_the_truth(tmp_path: Path) -> None:
     assert end < 15.0
 
 
+def test_example_fit_camera_comes_nearer(tmp_path: Path) -> None:
+    out = run("fit_camera", tmp_path, steps=4)
+    (start_angle, start), (angle, end) = (
+        figures(rf"cameras off by (\S+) degrees and (\S+) in place at the {when}", out) for when in ("start", "end")
+    )
+    assert start_angle == 5.0
+    assert angle < 0.5
+    assert end < 0.1 * start
+
+
 def test_example_fit_texture_raises_psnr(tmp_path: Path) -> None:
     out = run("fit_texture", tmp_path, steps=8)
     start, end = figures(r"PSNR of held-out pictures: (\S+) dB at the start, (\S+) dB at the end", out)
@@ -137,6 +147,9 @@ def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Pa
         ("fit_topology", r"ring, free: .*, (\S+) from the true surface", -0.006),
         ("fit_topology", r"mug, free: .*, (\S+) from the true surface", -0.011),
         ("fit_pose", r"rotation off by .* (\S+) degrees at the end", -0.2),
+        ("fit_camera", r"cameras off by (\S+) degrees and \S+ in place at the end", -0.05),
+        ("fit_camera", r"focal lengths and middle off by at most (\S+) pixels", -0.1),
+        ("fit_camera", r"distortion by (\S+)", -0.002),
         ("fit_lens", r"through the lens: (\S+) from the true surface", -0.015),
         ("custom_camera", r"true place: .* (\S+) at the end", -0.02),
     ],

@@ -113,9 +113,12 @@ def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[i
 def _blur(coverage: Tensor, sigma: float) -> Tensor:
     """[B, H, W] convolved with a Gaussian of standard deviation `sigma` pixels; borders are continued."""
     radius = max(1, math.ceil(3 * sigma))
-    x = torch.arange(-radius, radius + 1).to(coverage) / sigma
-    weights = torch.exp(-0.5 * x.square())
-    weights = weights / weights.sum()
-    padded = torch.nn.functional.pad(coverage[:, None], [radius] * 4, mode="replicate")
-    rows = torch.nn.functional.conv2d(padded, weights[None, None, None, :])
-    return torch.nn.functional.conv2d(rows, weights[None, None, :, None])[:, 0]
+    weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
+    blurred = torch.nn.functional.pad(coverage[:, None], [radius] * 4, mode="replicate")[:, 0]
+    for dim in (1, 2):  # shifted images, summed: torch's convolutions with one channel take twice as long
+        count = coverage.shape[dim]
+        shifted = [blurred.narrow(dim, k, count) for k in range(len(weights))]
+        blurred = shifted[0] * (weights[0] / sum(weights))
+        for image, weight in zip(shifted[1:], weights[1:], strict=True):
+            blurred = blurred.add(image, alpha=weight / sum(weights))
+    return blurred
