@@ -25,7 +25,7 @@ SIZE = (180, 240)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
-parser.add_argument("--steps", type=int, default=9, help="for each of three levels: five iterations each")
+parser.add_argument("--steps", type=int, default=7, help="for each of three levels: five iterations each")
 parser.add_argument("--seed", type=int, default=0, help="which way the cameras are turned and moved at the start")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
