@@ -21,7 +21,7 @@ class FilteredTexture:
         camera: the one that renders, with `samples=1`.
         max_probes: as in `sample_anisotropic`.
 
-    A material's base colour and the colours of vertices count as in `surface_color`. The mesh must be one, not a list.
+    A material's base colour and the colours of vertices count as in `surface_color`.
     """
 
     camera: Camera
@@ -31,6 +31,11 @@ class FilteredTexture:
         """Linear colours [N, C]."""
         if mesh.uvs is None or mesh.uv_faces is None or not any(m.texture is not None for m in mesh.materials):
             raise ValueError("mesh must have uvs and a texture; without one there is nothing to filter")
+        limit = fragments.xy.new_tensor([self.camera.width, self.camera.height])
+        if bool((fragments.xy > limit + 1).any()):
+            raise ValueError(f"camera must be the one that renders, with samples=1; got pixels beyond {self.camera!r}")
+        if self.camera.batch_shape.numel() == 1:  # of one mesh, or of each in a list
+            fragments = replace(fragments, view=torch.zeros_like(fragments.view))
         footprint = uv_footprints(pack(mesh, self.camera), fragments)
         uv = interpolate(mesh.uvs, mesh.uv_faces, fragments)
         result = None

@@ -287,6 +287,8 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
+    if isinstance(meshes, Mesh):
+        raise TypeError("meshes must be a list of Meshes; got one Mesh")
     meshes = list(meshes)
     if not meshes:
         raise ValueError("meshes must hold at least one mesh; got none")

@@ -266,6 +266,8 @@ def test_join_keeps_every_corner_and_fills_in_what_is_neutral() -> None:
 def test_join_names_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="at least one mesh"):
         join([])
+    with pytest.raises(TypeError, match="meshes must be a list of Meshes; got one Mesh"):
+        join(sphere(0))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"meshes\[1\] must be a Mesh; got str"):
         join([triangle(), "triangle"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"channels of vertex_colors to be joined; got \[1, 3\]"):

@@ -103,6 +103,12 @@ class Camera(abc.ABC):
         everything["t"] = (0.0, 0.0, 0.0) if t is None else t
         self._set(everything)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Parameters stay as they were checked; what else the author of a camera keeps is his own."""
+        if name in vars(self) and name in (*self._names, "R", "t"):
+            raise AttributeError(f"{name} of a camera cannot be set: camera.replace({name}=...) makes another camera")
+        super().__setattr__(name, value)
+
     # What authors write
 
     @abc.abstractmethod
@@ -350,15 +356,14 @@ class Camera(abc.ABC):
         for name, value in tensors.items():
             check_finite(name, value.detach())
             shape = batch + value.shape[value.ndim - self._trailing(name) :]
-            setattr(self, name, value if value.shape == shape else value.expand(shape))
+            vars(self)[name] = value if value.shape == shape else value.expand(shape)
         check_rotation(tensors["R"].detach())
         self.check_parameters()
 
     def _with(self, tensors: dict[str, Tensor]) -> Self:
         """A copy with other tensors, unchecked."""
         camera = copy.copy(self)
-        for name, value in tensors.items():
-            setattr(camera, name, value)
+        vars(camera).update(tensors)
         return camera
 
     def _handed_over(self, points: torch.Size) -> Self:
@@ -487,6 +492,8 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
         raise ValueError("cameras must hold at least one camera; got an empty list")
     first = cameras[0]
     for i, camera in enumerate(cameras):
+        if not isinstance(camera, Camera):
+            raise TypeError(f"cameras[{i}] must be a Camera; got {shape_of(camera)}")
         if type(camera) is not type(first):
             raise TypeError(f"cameras must be of one class; the first is {first!r}, number {i} is {camera!r}")
         if camera.size != first.size:

@@ -1,6 +1,5 @@
 """Cameras that end in focal lengths and a principal point, so that crop and resize fold into these."""
 
-import copy
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -42,10 +41,10 @@ class IntrinsicsCamera(Camera):
         return (xy[..., 0] - self.cx) / self.fx, (xy[..., 1] - self.cy) / self.fy
 
     def _with_pixel_map(self, scale: tuple[float, float], offset: tuple[float, float], size: tuple[int, int]) -> Self:
-        camera = copy.copy(self)
+        fx, cx = self.fx * scale[0], self.cx * scale[0] + offset[0]
+        fy, cy = self.fy * scale[1], self.cy * scale[1] + offset[1]
+        camera = self._with({"fx": fx, "fy": fy, "cx": cx, "cy": cy})
         camera.size = camera._own_size = size
-        camera.fx, camera.cx = self.fx * scale[0], self.cx * scale[0] + offset[0]
-        camera.fy, camera.cy = self.fy * scale[1], self.cy * scale[1] + offset[1]
         return camera
 
 

@@ -105,7 +105,8 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
             for incident in trainer.incidents[said:] if progress else []:
                 bar.write(f"note: {incident}", file=sys.stderr)
             said = len(trainer.incidents)
-            bar.set_postfix(loss=f"{record.loss:.4f}", stage=f"{record.stage + 1}/{len(settings.stage_sizes)}")
+            stage = f"{record.stage + 1}/{len(settings.stage_sizes)}"
+            bar.set_postfix(loss=f"{record.loss:.4f}", stage=stage, refresh=False)  # shown with the next update
             bar.update(len(trainer.history) - bar.n)
             if len(trainer.history) % settings.checkpoint_every == 0 and not trainer.done:
                 try:

@@ -74,6 +74,8 @@ def test_indexing_is_that_of_tensors() -> None:
 def test_stacking_wants_cameras_of_a_kind() -> None:
     with pytest.raises(ValueError, match="empty"):
         stack_cameras([])
+    with pytest.raises(TypeError, match=r"cameras\[1\] must be a Camera; got str"):
+        stack_cameras([pinhole(), "pinhole"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="one class"):
         stack_cameras([pinhole(), FisheyeCamera(1.0, 1.0, 0.0, 0.0, size=SIZE)])
     with pytest.raises(ValueError, match=r"one size; the first is \(48, 64\), number 1 is \(24, 32\)"):
@@ -90,6 +92,15 @@ def test_replace_checks_and_broadcasts() -> None:
         camera.replace(f=1.0)
     with pytest.raises(ValueError, match="fx holds 1 values that are NaN"):
         camera.replace(fx=math.nan)
+
+
+def test_parameters_cannot_be_set_but_what_an_author_keeps_can() -> None:
+    camera = pinhole()
+    for name in ("fx", "cy", "R", "t"):
+        with pytest.raises(AttributeError, match=rf"{name} of a camera cannot be set: camera.replace\({name}=...\)"):
+            setattr(camera, name, 3.0)
+    camera.note = "front left"  # type: ignore[attr-defined]
+    assert camera.replace(fx=3.0).note == "front left"  # type: ignore[attr-defined]
 
 
 def test_crop_and_resize_of_a_pinhole_change_its_intrinsics() -> None:

@@ -203,6 +203,19 @@ def test_filtered_texture_renders_what_many_samples_do() -> None:
     assert torch.autograd.grad(filtered.sum(), texture)[0].isfinite().all()
 
 
+def test_filtered_texture_takes_a_list_of_meshes_and_refuses_finer_pixels() -> None:
+    camera = dr.PinholeCamera(60, 60, 16, 16, size=(32, 32), t=(0.0, 0.0, 3.0))
+    meshes = [
+        mesh.replace(materials=(dr.Material(texture=random(64, 64, 3).float()),)) for mesh in (dr.torus(), dr.sphere())
+    ]
+    alone = torch.stack([dr.render(mesh, camera, shader=FilteredTexture(camera)) for mesh in meshes])
+    both = dr.stack_cameras([camera, camera])
+    torch.testing.assert_close(dr.render(meshes, camera, shader=FilteredTexture(camera)), alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(dr.render(meshes, both, shader=FilteredTexture(both)), alone, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="camera must be the one that renders, with samples=1"):
+        dr.render(meshes[0], camera, shader=FilteredTexture(camera), samples=2)
+
+
 def test_degenerate_footprints_have_finite_values_and_gradients() -> None:
     footprint = torch.zeros(4, 2, 2)
     footprint[1, 0, 0], footprint[2], footprint[3, 0, 1] = torch.nan, 0.3 * torch.eye(2), 1e30
