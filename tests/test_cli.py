@@ -424,6 +424,7 @@ def test_bad_camera_file_is_one_line(
         (["fit", "set"], "-o/--output"),
         (["fit", "set", "-o", "out", "--resume", "--overwrite"], "not allowed with"),
         (["fit", "set", "-o", "out", "--steps", "few"], "whole number"),
+        (["fit", "set", "-o", "out", "--background", "empty.png"], "names a picture that is not there: empty.png"),
         (["fit", "set", "-o", "out", "--start", "cube"], "invalid choice: 'cube'"),
         (["fit", "absent", "-o", "out"], "no such image set: absent"),
         (["info", "absent"], "absent"),

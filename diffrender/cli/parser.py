@@ -407,6 +407,8 @@ def backdrop(text: str) -> tuple[float, float, float] | Path:
     """What is around an object: a colour, or the file of a picture."""
     if Path(text).is_file():
         return Path(text)
+    if Path(text).suffix.lower() in (".png", ".jpg", ".jpeg"):
+        raise argparse.ArgumentTypeError(f"names a picture that is not there: {text}")
     color = background(text)
     if color is None:
         raise argparse.ArgumentTypeError("must be a colour or a picture: alpha needs no background")

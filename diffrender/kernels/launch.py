@@ -266,9 +266,13 @@ def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:
     """The kernel `name` out of `make`, for the type of `like`; compiled on first use, cached on disk."""
     if like.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"vertices must be float32 or float64; got {str(like.dtype).removeprefix('torch.')}")
-    _initialize()
-    kernel = getattr(make(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
-    kernel.module.load(wp.device_from_torch(like.device))  # before threads use it
+    try:
+        _initialize()
+        kernel = getattr(make(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
+        kernel.module.load(wp.device_from_torch(like.device))  # before threads use it
+    except OSError as error:
+        hint = "kernels are compiled into this folder; the environment variable WARP_CACHE_PATH names another one"
+        raise OSError(error.errno, f"{error.strerror}: {hint}", error.filename) from error
     return kernel
 
 

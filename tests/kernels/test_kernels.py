@@ -1,6 +1,8 @@
 """The kernels against their torch reference: the same arithmetic, so the same faces and the same bits of depth."""
 
+import errno
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from diffrender.kernels import (
     scattered_slots,
     sort_rays,
 )
+from diffrender.kernels.warp_visibility import make_visibility_kernels
 
 FOCAL = 20.0
 SOUPS = ("large", "thin", "tiny", "huge", "degenerate", "across the camera plane", "behind", "around the camera")
@@ -285,3 +288,13 @@ def test_cuda_agrees_with_the_cpu(dtype: torch.dtype) -> None:
             return tuple(x.cpu() for x in (linear, *hits))
 
         torch.testing.assert_close(on("cuda"), on("cpu"), rtol=0, atol=0)
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden() -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/home/nobody/.cache/warp")
+
+    monkeypatch.setattr(launch, "_initialize", forbidden)
+    with pytest.raises(PermissionError, match="variable WARP_CACHE_PATH names another one") as raised:
+        launch.load_kernel(make_visibility_kernels, "first_hit", torch.zeros(1))
+    assert raised.value.filename == "/home/nobody/.cache/warp"
