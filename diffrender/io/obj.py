@@ -5,6 +5,7 @@ do. trimesh drops uv indices when writing, so the writer is our own.
 """
 
 import re
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,13 @@ def _obj_material(path: Path, entry: _MtlEntry, *, textured: bool) -> Material:
     base_color = texture = None
     if entry.diffuse is not None and any(value != 1.0 for value in entry.diffuse):
         base_color = decode_srgb(torch.tensor(entry.diffuse, dtype=torch.float64)).float()
+    if entry.texture is not None and not textured:
+        warnings.warn(
+            f"{path.name}: not all faces of the material {entry.name!r} have uvs, so that its texture {entry.texture} "
+            "is left out",
+            UserWarning,
+            stacklevel=4,
+        )
     if entry.texture is not None and textured:
         file = _beside(entry.file, entry.texture)
         if not file.is_file():  # options stand before the name: "-s 1 1 1 -clamp on wood.png"

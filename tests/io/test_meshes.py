@@ -207,6 +207,17 @@ def test_obj_colours_are_srgb(tmp_path: Path) -> None:
     assert torch.allclose(load_mesh(path).vertex_colors, expected.expand(3, 3))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("faces", ["f 1 2 3\n", "f 1/1 2/2 3/3\nf 1 3 4\n"])
+def test_a_texture_that_lacks_uvs_in_obj_is_warned_of(tmp_path: Path, faces: str) -> None:
+    corners = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nusemtl red\n"
+    path = write_obj(tmp_path, "newmtl red\nKd 1 0 0\nmap_Kd wood.png\n", body=corners + faces)
+    with pytest.warns(UserWarning, match=r"a.obj: not all faces of the material 'red' have uvs, .* wood.png is left"):
+        (material,) = load_mesh(path).materials
+    assert material.texture is None
+    assert material.base_color is not None
+    assert material.base_color.tolist() == [1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("reference", ["wood.png", "tex\\wood.png", "-clamp on -s 1 1.0 1 wood.png", "my wood.png"])
 def test_texture_references_of_many_exporters_are_found(tmp_path: Path, reference: str) -> None:
     name = reference.split("\\")[-1].split(" 1 ")[-1]
