@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import check_finite, check_index, check_tensor, shape_of
+from .checks import check_finite, check_index, check_tensor, extremes, shape_of
 from .topology import Topology
 
 
@@ -341,7 +341,8 @@ def _check_vertices(vertices: object) -> None:
         raise TypeError(f"vertices must be float32 or float64; got {shape_of(vertices)}")
     if vertices.numel() == 0:
         return
-    largest, limit = float(vertices.detach().abs().max()), torch.finfo(vertices.dtype).max ** (1 / 3) / 4
+    low, high = extremes(vertices)
+    largest, limit = max(-low, high), torch.finfo(vertices.dtype).max ** (1 / 3) / 4
     if not largest <= limit:
         check_finite("vertices", vertices)
         raise ValueError(

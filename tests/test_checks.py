@@ -1,0 +1,20 @@
+"""Checks of arguments find what is wrong wherever it is."""
+
+import math
+
+import pytest
+import torch
+
+from diffrender.checks import check_finite
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 7, 100_003])  # the last is divided among threads, and leaves a rest in each part
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_single_value_that_is_not_finite_is_found_at_every_place(dtype: torch.dtype, count: int, bad: float) -> None:
+    values = torch.zeros(count, dtype=dtype)
+    check_finite("values", values)
+    for place in {0, count // 3, count // 2, 2 * count // 3, count - 1}:
+        spoilt = values.index_fill(0, torch.tensor([place]), bad)
+        with pytest.raises(ValueError, match=rf"values holds 1 values that are NaN .* at index \({place},\)"):
+            check_finite("values", spoilt)
