@@ -24,8 +24,8 @@ class RayTree:
         slots: [B, S] the ray in each slot; -1 in an empty slot.
         origins: [B, S, 3] or None when all rays start in the origin of the camera frame.
         directions: [B, S, 3]; zero in empty slots.
-        centers, halves: [B, T, 3] boxes of the directions of all levels, leaves first; a negative half is an empty box.
-        moment_centers, moment_halves: [B, T, 3] the same for origin x direction; None with `origins`.
+        centers, halves: [B, T, 3] boxes of the unit directions of all levels, leaves first; a negative half: empty.
+        moment_centers, moment_halves: [B, T, 3] the same for origin x unit direction; None with `origins`.
         level_start: where each level starts among the T boxes, and T.
         num_rays: N, also counting rays that got no slot because they are NaN.
     """
@@ -113,10 +113,12 @@ def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) ->
     directions = torch.where(used.unsqueeze(-1), directions, torch.zeros_like(directions)).contiguous()
     slots = torch.where(used, slots, torch.full_like(slots, -1))
 
-    centers, halves, level_start = _boxes(directions, used)
+    length = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
+    units = directions / length.clamp(min=torch.finfo(length.dtype).tiny)
+    centers, halves, level_start = _boxes(units, used)
     moment_centers = moment_halves = None
     if origins is not None:
-        moment_centers, moment_halves, _ = _boxes(torch.linalg.cross(origins, directions), used)
+        moment_centers, moment_halves, _ = _boxes(torch.linalg.cross(origins, units), used)
     return RayTree(slots, origins, directions, centers, halves, moment_centers, moment_halves, level_start, num_rays)
 
 

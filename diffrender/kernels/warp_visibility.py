@@ -23,6 +23,7 @@ from .warp_math import OPTIONS, make_math
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
+MARGIN = 1e-4  # around unit directions to a face: far above rounding, and costs hardly a box more
 
 
 class VisibilityKernels(NamedTuple):
@@ -39,6 +40,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, dot3, plane_normal, side_sign, extent = make_math(real)
     wide3 = wp.types.vector(3, wp.float64)
+    box6 = wp.types.vector(6, real)
+    margin = wp.constant(real(MARGIN))
     epsilon = wp.constant(real(EPSILON[wp.dtype_to_torch(real)]))
     at_edge_epsilon = wp.constant(real(AT_EDGE * EPSILON[wp.dtype_to_torch(real)]))
 
@@ -364,6 +367,39 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return sign * dot3(center, n) + reach + slack >= real(0.0)
 
     @wp.func
+    def unit_bounds(a: vec3, b: vec3, c: vec3, central: int):
+        """The least and the largest coordinates of unit directions, from the origin, to all points of a triangle.
+
+        Unit corners span a triangle no point of which is nearer to the origin than the corners are along their middle:
+        so far, at most, unit directions bulge out of the box around the corners.
+        """
+        p = wp.normalize(a)
+        q = wp.normalize(b)
+        r = wp.normalize(c)
+        middle = wp.normalize(p + q + r)
+        nearest = wp.min(wp.min(dot3(p, middle), dot3(q, middle)), dot3(r, middle))
+        bounds = box6(real(-2.0), real(-2.0), real(-2.0), real(2.0), real(2.0), real(2.0))
+        if central != 0 and nearest > real(0.1):  # otherwise it is all around, or has a corner in the origin
+            for axis in range(3):
+                low = wp.min(wp.min(p[axis], q[axis]), r[axis])
+                high = wp.max(wp.max(p[axis], q[axis]), r[axis])
+                bounds[axis] = wp.min(low, low / nearest) - margin
+                bounds[axis + 3] = wp.max(high, high / nearest) + margin
+        return bounds
+
+    @wp.func
+    def apart(center: vec3, half: vec3, bounds: box6):
+        """Whether a box of directions has nothing in common with `unit_bounds`."""
+        return (
+            center[0] + half[0] < bounds[0]
+            or center[1] + half[1] < bounds[1]
+            or center[2] + half[2] < bounds[2]
+            or center[0] - half[0] > bounds[3]
+            or center[1] - half[1] > bounds[4]
+            or center[2] - half[2] > bounds[5]
+        )
+
+    @wp.func
     def block_of(coordinate: real, block: int, bounds: int):
         """The block of pixels that holds a coordinate; outside of the image the nearest."""
         last = bounds - 2
@@ -435,6 +471,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         positive = central == 0 or not certain or determinant > real(0.0)
         negative = central == 0 or not certain or determinant < real(0.0)
 
+        bounds = unit_bounds(a, b, c, central)
         top = num_levels - 1
         level = top
         node = top_begin + part * tops
@@ -458,7 +495,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 f0 = real(2.0) * dot3(mh, wp.abs(c - b)) + moment_slack(mc, b, c)
                 f1 = real(2.0) * dot3(mh, wp.abs(a - c)) + moment_slack(mc, c, a)
                 f2 = real(2.0) * dot3(mh, wp.abs(b - a)) + moment_slack(mc, a, b)
-            overlap = half[0] >= real(0.0)
+            overlap = half[0] >= real(0.0) and not apart(center, half, bounds)
             if overlap:
                 inside = positive
                 if inside:
