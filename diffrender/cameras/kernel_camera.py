@@ -12,8 +12,10 @@ from diffrender.cameras.spread import spread
 from diffrender.derivatives import is_plain_autograd
 from diffrender.kernels import LensModel, LensShape, project_lens, unproject_lens
 
-# From so many points on the kernels are worth their start.
+# From so many points on the kernels are worth their start; from so many times fewer on for the way back, which plain
+# torch goes in many steps.
 MANY = 1 << 14
+STEPS = 1 << 10
 
 
 class KernelCamera(Camera):
@@ -43,7 +45,7 @@ class KernelCamera(Camera):
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         batched = self._in_batch("points", points, 3)
-        if not self._takes_kernel(batched):
+        if not self._takes_kernel(batched, MANY):
             return super().project(points)
         xy, depth = project_lens(self._model(posed=True), batched, self._values(batched.dtype, posed=True))
         return self._map(xy), depth
@@ -51,28 +53,28 @@ class KernelCamera(Camera):
     def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
         batched = self._in_batch("xy", xy, 2)
         alike = isinstance(depth, Tensor) and depth.shape == batched.shape[:-1] and depth.dtype == batched.dtype
-        if not (alike and self._takes_kernel(batched)):
+        if not (alike and self._takes_kernel(batched, MANY // STEPS)):
             return super().unproject(xy, depth)
         values = self._values(batched.dtype, posed=True)
         points, seen = unproject_lens(self._model(posed=True), self._unmap(batched), depth, values)
         return nan_unless(seen, points)
 
     def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._takes_kernel(points):
+        if not self._takes_kernel(points, MANY):
             return super()._own_project(points)
         return project_lens(self._model(), points, self._values(points.dtype))
 
     def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self._takes_kernel(xy):
+        if not self._takes_kernel(xy, MANY // STEPS):
             return super()._own_rays(xy)
         directions, seen = unproject_lens(self._model(), xy, None, self._values(xy.dtype))
         return directions.new_zeros(3).expand_as(directions), directions, seen
 
-    def _takes_kernel(self, points: Tensor) -> bool:
+    def _takes_kernel(self, points: Tensor, many: int) -> bool:
         if points.device.type not in ("cpu", "cuda") or points.dtype not in (torch.float32, torch.float64):
             return False
         alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
-        return alike and points[..., 0].numel() >= MANY and is_plain_autograd()
+        return alike and points[..., 0].numel() >= many and is_plain_autograd()
 
     def _values(self, dtype: torch.dtype, posed: bool = False) -> list[Tensor]:
         return [getattr(self, name).to(dtype) for name in self._value_names(posed)]

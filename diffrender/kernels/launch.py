@@ -18,7 +18,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .ray_tree import BLOCK, RayTree, SortedRays
+from .ray_tree import RUN, RayTree, SortedRays
 from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
 
 NO_FACE = 2**31 - 1
@@ -26,6 +26,7 @@ NEAR = 2e-6  # of a point's distance from the axis: nearer to the camera's plane
 MIN_VERTICES = 8192  # fewer are not worth a second thread
 BALANCE_SAMPLES = 4096  # vertices that are asked where the image is busy
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
+CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
 
 
 def project_linear(
@@ -131,15 +132,7 @@ def first_hit_linear(
     Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
     """
     kernel = load_kernel(make_visibility_kernels, "first_hit_linear", vertices)
-    num_rays = len(rays.order)
-    depths, hits = _outputs((num_rays,), vertices)
-    skip = rays.order.new_full((num_rays,), -1) if skip_edge is None else skip_edge.index_select(0, rays.order)
-    if skip_faces is not None:
-        skip_faces = skip_faces.index_select(0, rays.order)
-    if beside is not None:
-        assert limit is not None
-        beside, limit = beside.index_select(0, rays.order), limit.index_select(0, rays.order)
-    directions = rays.directions if num_rays else rays.directions.new_zeros(1, 3)
+    depths, hits = _outputs((len(rays.order),), vertices)
     args = [
         vectors(vertices),
         vectors(xy),
@@ -148,24 +141,18 @@ def first_hit_linear(
         array(faces if face_edges is None else face_edges),
         array(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, rays.num_views),
-        array(rays.row_start),
-        array(rays.crowd),
-        BLOCK,
+        array(rays.run_start),
+        rays.runs,
+        RUN,
+        array(rays.order),
         array(rays.x),
-        vectors(directions if rays.origins is None else rays.origins),
-        vectors(directions),
-        array(skip),
-        array(rays.order.new_zeros(0, 2) if skip_faces is None else skip_faces),
-        array(faces if edges is None else edges),
-        vectors(vertices.new_zeros(0, 3) if beside is None else beside),
-        array(depths if limit is None else limit),
+        *_single_rays(rays.origins, rays.directions, faces, skip_edge, skip_faces, edges, beside, limit),
         int(rays.origins is None),
         int(cull),
         rays.height,
     ]
     _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, rays.num_views, rays.height)
-    face = torch.empty_like(rays.order).index_copy_(0, rays.order, _faces(hits).long())
-    return face, torch.empty_like(depths).index_copy_(0, rays.order, depths)
+    return _faces(hits).long(), depths
 
 
 def first_hit(
@@ -201,65 +188,69 @@ def first_hit(
     """
     num_views, num_slots = tree.slots.shape
     kernel = load_kernel(make_visibility_kernels, "first_hit", vertices)
-    depths, hits = _outputs((num_views, num_slots), vertices)
-    num_items = faces.shape[0] * (num_views if face_view is None else 1)
-    skip = torch.where(tree.slots >= 0, -1, -2)
-    if skip_edge is not None and len(skip_edge):
-        skip = torch.where(tree.slots >= 0, skip_edge[tree.slots.clamp(min=0)], -2)
-    if skip_faces is not None and len(skip_faces):
-        skip_faces = skip_faces.index_select(0, tree.slots.clamp(min=0).reshape(-1))
-    if beside is not None and len(beside):
-        assert limit is not None
-        slots = tree.slots.clamp(min=0).reshape(-1)
-        beside, limit = beside.index_select(0, slots), limit.index_select(0, slots)
-    central = tree.origins is None
+    depths, hits = _outputs((len(tree.directions),), vertices)
+    num_items = faces.shape[0] * (num_views if face_view is None else 1) if len(depths) else 0
     counts = [b - a for a, b in pairwise(tree.level_start)]
+    shares = CUDA_SHARES if vertices.is_cuda else torch.get_num_threads()
+    top = max((level for level, nodes in enumerate(counts) if nodes >= shares), default=0)
     args = [
         vectors(vertices),
         array(faces),
         array(faces if face_edges is None else face_edges),
         array(_optional_index(face_view, vertices)),
         _vertex_stride(vertices, face_view, num_views),
+        array(tree.slots.reshape(-1)),
         num_slots,
-        vectors((tree.directions if tree.origins is None else tree.origins).flatten(0, 1)),
-        vectors(tree.directions.flatten(0, 1)),
-        array(skip.reshape(-1)),
-        array(skip.new_zeros(0, 2) if skip_faces is None else skip_faces),
-        array(faces if edges is None else edges),
-        vectors(vertices.new_zeros(0, 3) if beside is None else beside),
-        array(depths if limit is None else limit),
+        *_single_rays(tree.origins, tree.directions, faces, skip_edge, skip_faces, edges, beside, limit),
         vectors(tree.centers.flatten(0, 1)),
         vectors(tree.halves.flatten(0, 1)),
         vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),
         vectors((tree.halves if tree.moment_halves is None else tree.moment_halves).flatten(0, 1)),
         _small_ints(tree.level_start, vertices),
         _small_ints(counts, vertices),
-        len(counts),
-        int(central),
+        top,
+        int(tree.origins is None),
         int(z_depth),
         int(cull),
     ]
-    outputs = [array(depths.view(-1)), array(hits.view(-1))]
+    outputs = [array(depths), array(hits)]
 
-    def launch(first: int, items: int, top: int, tops: int, parts: int, mode: int) -> None:
-        inputs = [*args, parts, first, top, tops, mode]
+    def launch(first: int, items: int, node: int, nodes: int, parts: int, mode: int) -> None:
+        inputs = [*args, parts, first, node, nodes, mode]
         wp.launch(kernel, dim=items * parts, inputs=inputs, outputs=outputs, device=device_of(vertices))
 
     if vertices.is_cuda and num_items:
         for mode in (WRITE_DEPTH, WRITE_FACE):
-            launch(0, num_items, 0, 1, counts[-1], int(mode))
+            launch(0, num_items, 0, 1, counts[top], int(mode))
     elif num_items:
-        threads = torch.get_num_threads()
-        cuts = [counts[-1] * i // threads for i in range(threads + 1)]
+        cuts = [counts[top] * i // shares for i in range(shares + 1)]
         jobs = [(0, num_items, a, b - a, 1, int(WRITE_FIRST_HIT)) for a, b in pairwise(cuts) if b > a]
         side_by_side(launch, jobs)
 
-    used = tree.slots >= 0
-    face = torch.full((tree.num_rays,), -1, dtype=torch.int64, device=vertices.device)
-    depth = torch.full((tree.num_rays,), torch.inf, dtype=vertices.dtype, device=vertices.device)
-    face[tree.slots[used]] = _faces(hits)[used].long()
-    depth[tree.slots[used]] = depths[used]
-    return face, depth
+    return _faces(hits).long(), depths
+
+
+def _single_rays(
+    origins: Tensor | None,
+    directions: Tensor,
+    faces: Tensor,
+    skip_edge: Tensor | None,
+    skip_faces: Tensor | None,
+    edges: Tensor | None,
+    beside: Tensor | None,
+    limit: Tensor | None,
+) -> list[Any]:
+    """Single rays and what each of them passes through or meets, as both kernels take them; empty: nothing said."""
+    assert beside is None or (skip_edge is not None and edges is not None and limit is not None)
+    return [
+        vectors(directions if origins is None else origins),
+        vectors(directions),
+        array(faces.new_zeros(0) if skip_edge is None else skip_edge),
+        array(faces.new_zeros(0, 2) if skip_faces is None else skip_faces),
+        array(faces if edges is None else edges),
+        vectors(directions.new_zeros(0, 3) if beside is None else beside),
+        array(directions.new_zeros(0) if limit is None else limit),
+    ]
 
 
 def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:

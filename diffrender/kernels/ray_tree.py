@@ -1,9 +1,9 @@
 """Rays in order: what lets a face find the rays that can meet it.
 
-Rays of linear cameras are sorted by rows. For any other camera a tree of boxes is built over them; the boxes are made
-from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams and poles of panoramas,
-folds. Rays sit in slots, sorted so that neighbours in the image are neighbours in the tree; four slots make a leaf,
-four nodes make a node of the next level.
+Rays of linear cameras are sorted into short runs of pixels. For any other camera a tree of boxes is built over them;
+the boxes are made from the rays themselves, so they hold whatever the lens does between pixels: bent edges, seams and
+poles of panoramas, folds. Rays sit in slots, sorted so that neighbours in the image are neighbours in the tree; four
+slots make a leaf, four nodes make a node of the next level.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,20 @@ import torch
 from torch import Tensor
 
 BRANCHING = 4
-BLOCK = 4  # pixels
-TOP_NODES = 16  # levels end when this many nodes or fewer are left: enough to share among threads
+RUN = 8  # pixels of a row
 
 
 @dataclass(frozen=True, eq=False)
 class RayTree:
-    """Rays in slots and boxes over their directions and moments, for each of B views.
+    """N rays in slots, and boxes over their directions and moments, for each of B views.
 
     Attributes:
-        slots: [B, S] the ray in each slot; -1 in an empty slot.
-        origins: [B, S, 3] or None when all rays start in the origin of the camera frame.
-        directions: [B, S, 3]; zero in empty slots.
+        slots: [B, S] the ray in each slot; -1 in an empty slot. Rays that are NaN have none.
+        origins: [N, 3] or None when all rays start in the origin of the camera frame.
+        directions: [N, 3].
         centers, halves: [B, T, 3] boxes of the unit directions of all levels, leaves first; a negative half: empty.
         moment_centers, moment_halves: [B, T, 3] the same for origin x unit direction; None with `origins`.
         level_start: where each level starts among the T boxes, and T.
-        num_rays: N, also counting rays that got no slot because they are NaN.
     """
 
     slots: Tensor
@@ -38,31 +36,29 @@ class RayTree:
     moment_centers: Tensor | None
     moment_halves: Tensor | None
     level_start: tuple[int, ...]
-    num_rays: int
 
 
 @dataclass(frozen=True, eq=False)
 class SortedRays:
-    """N rays of B views sorted by row of pixels, and by x within a row.
+    """N rays of B views in the order of the runs of `RUN` pixels in a row that they go through.
 
     Attributes:
-        order: [N] the rays in sorted order.
-        row_start: [B * H + 1] int32, where the rays of each row start.
-        crowd: [B, H', W'] int32, how many rays lie above and left of the corners of blocks of `BLOCK` x `BLOCK` pixels.
-        x: [N] sorted; in pixels.
-        origins: [N, 3] sorted, or None when all rays start in the origin of the camera frame.
-        directions: [N, 3] sorted.
-        num_views, height: B and H.
+        order: [N] the rays in this order.
+        run_start: [B * H * R + 1] int32, where the rays of each run start.
+        x: [N] in this order; in pixels.
+        origins: [N, 3], or None when all rays start in the origin of the camera frame.
+        directions: [N, 3].
+        num_views, height, runs: B, H and R.
     """
 
     order: Tensor
-    row_start: Tensor
-    crowd: Tensor
+    run_start: Tensor
     x: Tensor
     origins: Tensor | None
     directions: Tensor
     num_views: int
     height: int
+    runs: int
 
 
 def sort_rays(
@@ -70,56 +66,37 @@ def sort_rays(
 ) -> SortedRays:
     """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image of `size`."""
     height, width = size
-    y = xy[:, 1].long().clamp(0, height - 1)
-    row = view * height + y
+    runs = -(-width // RUN)
     x = xy[:, 0]
-    # One key for both: x within the image scaled into [0, 1); what rounding swaps is closer than boxes are exact.
-    fraction = x.double().clamp(min=0) / (1 + x.amax().clamp(min=0)) if len(x) else x.double()
-    keys, order = torch.sort(row + fraction, stable=True)
-    first = torch.searchsorted(keys, torch.arange(num_views * height + 1, dtype=keys.dtype, device=view.device))
+    column, row = (x / RUN).long().clamp(0, runs - 1), xy[:, 1].long().clamp(0, height - 1)
+    run, order = torch.sort((view * height + row) * runs + column)
+    count = torch.bincount(run, minlength=num_views * height * runs)
+    start = torch.nn.functional.pad(count.cumsum(0, dtype=torch.int32), (1, 0))
+    origins = None if origins is None else origins.detach()
     return SortedRays(
-        order,
-        first.to(torch.int32),
-        _crowd(view, x.long().clamp(0, width - 1), y, num_views, size),
-        x.index_select(0, order),
-        None if origins is None else origins.detach().index_select(0, order),
-        directions.detach().index_select(0, order),
-        num_views,
-        height,
+        order, start, x.index_select(0, order), origins, directions.detach(), num_views, height, runs
     )
-
-
-def _crowd(view: Tensor, column: Tensor, row: Tensor, num_views: int, size: tuple[int, int]) -> Tensor:
-    """[B, H', W'] int32 sums of how many points fall into the blocks before: see `SortedRays`."""
-    rows, columns = (-(-length // BLOCK) for length in size)
-    block = (view * rows + row // BLOCK) * columns + column // BLOCK
-    count = torch.bincount(block, minlength=num_views * rows * columns).reshape(num_views, rows, columns)
-    return torch.nn.functional.pad(count.cumsum(1).cumsum(2), (1, 0, 1, 0)).to(torch.int32)
 
 
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:
     """The tree of `directions` [N, 3] (and `origins` [N, 3]) in the order of `slots` [B, S]; NaN rays meet nothing."""
-    num_rays = directions.shape[0]
-    if num_rays == 0:
-        directions, origins = directions.new_zeros(1, 3), None if origins is None else origins.new_zeros(1, 3)
-    used = slots >= 0
-    index = slots.clamp(min=0)
-    directions = directions.detach()[index]
-    used = used & torch.isfinite(directions).all(-1)
-    if origins is not None:
-        origins = origins.detach()[index]
-        used = used & torch.isfinite(origins).all(-1)
-        origins = torch.where(used.unsqueeze(-1), origins, torch.zeros_like(origins)).contiguous()
-    directions = torch.where(used.unsqueeze(-1), directions, torch.zeros_like(directions)).contiguous()
-    slots = torch.where(used, slots, torch.full_like(slots, -1))
-
+    directions, origins = directions.detach(), None if origins is None else origins.detach()
+    finite = torch.isfinite(directions if origins is None else directions + origins).all(-1)
     length = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
     units = directions / length.clamp(min=torch.finfo(length.dtype).tiny)
-    centers, halves, level_start = _boxes(units, used)
+    if len(directions) == 0:  # slots that are empty still ask for a ray
+        finite, units = finite.new_zeros(1), units.new_zeros(1, 3)
+    index = slots.clamp(min=0).reshape(-1)
+    slots = torch.where(finite.index_select(0, index).reshape(slots.shape), slots, -1)
+
+    def boxes(values: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        return _boxes(values.index_select(0, index).reshape(*slots.shape, 3), slots >= 0)
+
+    centers, halves, level_start = boxes(units)
     moment_centers = moment_halves = None
     if origins is not None:
-        moment_centers, moment_halves, _ = _boxes(torch.linalg.cross(origins, units), used)
-    return RayTree(slots, origins, directions, centers, halves, moment_centers, moment_halves, level_start, num_rays)
+        moment_centers, moment_halves, _ = boxes(torch.linalg.cross(origins, units) if len(origins) else units)
+    return RayTree(slots, origins, directions, centers, halves, moment_centers, moment_halves, level_start)
 
 
 def _boxes(values: Tensor, used: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
@@ -129,7 +106,7 @@ def _boxes(values: Tensor, used: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...
     lows: list[Tensor] = []
     highs: list[Tensor] = []
     level_start = [0]
-    while not lows or low.shape[1] > TOP_NODES:
+    while not lows or low.shape[1] > 1:
         low, high = _merge(low, torch.inf).amin(2), _merge(high, -torch.inf).amax(2)
         lows.append(low)
         highs.append(high)

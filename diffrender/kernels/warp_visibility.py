@@ -71,22 +71,30 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
 
     @wp.func
-    def hits_beside(d: vec3, g: vec3, u: vec3, a: vec3, b: vec3, c: vec3, cull: int):
+    def hits_beside(
+        d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int
+    ):
         """Depths where the ray meets the triangle, or -1; where it passes through edges, nudged along `u`, or back."""
-        n0 = plane_normal(b, c)
-        n1 = plane_normal(c, a)
-        n2 = plane_normal(a, b)
         w0 = dot3(d, n0)
         w1 = dot3(d, n1)
         w2 = dot3(d, n2)
-        b0 = at_edge(d, b, c)
-        b1 = at_edge(d, c, a)
-        b2 = at_edge(d, a, b)
         hits = vec2(real(-1.0), real(-1.0))
         total = (w0 + w1) + w2
         sign = wp.sign(total)
+        # Most rays are clearly outside of one edge; the bounds are asked for one by one, as they cost most here.
+        if cull != 0 and sign >= real(0.0):
+            return hits
+        b0 = at_edge(d, b, c)
+        if wp.abs(w0) > b0 and wp.sign(w0) != sign:
+            return hits
+        b1 = at_edge(d, c, a)
+        if wp.abs(w1) > b1 and wp.sign(w1) != sign:
+            return hits
+        b2 = at_edge(d, a, b)
+        if wp.abs(w2) > b2 and wp.sign(w2) != sign:
+            return hits
         # Otherwise seen edge-on: there is nothing to meet beside it.
-        if wp.abs(total) > (b0 + b1) + b2 and (cull == 0 or sign < real(0.0)):
+        if wp.abs(total) > (b0 + b1) + b2:
             s0 = wp.where(wp.abs(w0) <= b0, dot3(u, n0), real(0.0))
             s1 = wp.where(wp.abs(w1) <= b1, dot3(u, n1), real(0.0))
             s2 = wp.where(wp.abs(w2) <= b2, dot3(u, n2), real(0.0))
@@ -116,10 +124,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         skip_faces: wp.array2d(dtype=wp.int64),
     ):
         """Whether a ray ignores a face: one at the edge that the ray goes through, or one of two given faces."""
-        edge = skip_edge[ray]
-        through = edge >= wp.int64(0) and (
-            face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
-        )
+        through = bool(False)
+        if skip_edge.shape[0] > 0:
+            edge = skip_edge[ray]
+            through = edge >= wp.int64(0) and (
+                face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
+            )
         if skip_faces.shape[0] > 0:
             through = through or skip_faces[ray, 0] == wp.int64(face) or skip_faces[ray, 1] == wp.int64(face)
         return through
@@ -154,6 +164,48 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         if depth <= real(0.0) and hits[1] > real(0.0) and hits[1] < limit and edge >= wp.int64(0):  # noqa: SIM102
             if not touches(face, edge, face_edges, edges):
                 depth = hits[1]
+        return depth
+
+    @wp.func
+    def depth_along(
+        ray: int,
+        face: int,
+        a: vec3,
+        b: vec3,
+        c: vec3,
+        n0: vec3,
+        n1: vec3,
+        n2: vec3,
+        origins: wp.array(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+        face_edges: wp.array2d(dtype=wp.int64),
+        skip_edge: wp.array(dtype=wp.int64),
+        edges: wp.array2d(dtype=wp.int64),
+        beside: wp.array(dtype=vec3),
+        limits: wp.array(dtype=real),
+        central: int,
+        z_depth: int,
+        cull: int,
+    ):
+        """Depth where a single ray meets the triangle, or -1; `n0`, `n1` and `n2` are its planes from the origin."""
+        d = directions[ray]
+        g = vec3(real(0.0), real(0.0), real(1.0))
+        if z_depth == 0:
+            g = d / dot3(d, d)
+        if central == 0:
+            o = origins[ray]
+            a = a - o
+            b = b - o
+            c = c - o
+            n0 = plane_normal(b, c)
+            n1 = plane_normal(c, a)
+            n2 = plane_normal(a, b)
+        depth = real(-1.0)
+        if beside.shape[0] > 0:
+            hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, cull)
+            depth = depth_beside(hits, limits[ray], face, skip_edge[ray], face_edges, edges)
+        else:
+            depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
         return depth
 
     @wp.func
@@ -400,10 +452,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         )
 
     @wp.func
-    def block_of(coordinate: real, block: int, bounds: int):
-        """The block of pixels that holds a coordinate; outside of the image the nearest."""
-        last = bounds - 2
-        return int(wp.clamp(coordinate / real(block), real(0.0), real(last)))
+    def run_of(x: real, length: int, runs: int):
+        """The run of pixels that holds a coordinate; outside of the image the nearest."""
+        return int(wp.clamp(x / real(length), real(0.0), real(runs - 1)))
 
     @wp.func
     def moment_slack(moment: vec3, a: vec3, b: vec3):
@@ -417,6 +468,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         face_edges: wp.array2d(dtype=wp.int64),
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
+        slots: wp.array(dtype=wp.int64),
         num_slots: int,
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
@@ -431,14 +483,14 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         moment_halves: wp.array(dtype=vec3),
         level_start: wp.array(dtype=wp.int32),
         level_count: wp.array(dtype=wp.int32),
-        num_levels: int,
+        top: int,
         central: int,
         z_depth: int,
         cull: int,
         parts: int,
         first: int,
-        top_begin: int,
-        tops: int,
+        first_node: int,
+        nodes: int,
         mode: int,
         depths: wp.array(dtype=real),
         hits: wp.array(dtype=wp.int32),
@@ -472,12 +524,12 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         negative = central == 0 or not certain or determinant < real(0.0)
 
         bounds = unit_bounds(a, b, c, central)
-        top = num_levels - 1
         level = top
-        node = top_begin + part * tops
-        last = wp.min(node + tops, level_count[top])
+        node = first_node + part * nodes
+        last = wp.min(node + nodes, level_count[top])
+        boxes = view * level_start[level_count.shape[0]]
         while level < top or node < last:
-            box = view * level_start[num_levels] + level_start[level] + node
+            box = boxes + level_start[level] + node
             center = centers[box]
             half = halves[box]
             e0 = real(0.0)
@@ -516,42 +568,15 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                 node *= 4
             else:
                 if overlap:
-                    for ray in range(node * 4, wp.min(node * 4 + 4, num_slots)):
-                        slot = view * num_slots + ray
-                        if skip_edge[slot] > wp.int64(-2) and not passes_through(
-                            slot, face, face_edges, skip_edge, skip_faces
-                        ):
-                            d = directions[slot]
-                            g = d / dot3(d, d)
-                            if z_depth != 0:
-                                g = vec3(real(0.0), real(0.0), real(1.0))
-                            oa = a
-                            ob = b
-                            oc = c
-                            if central == 0:
-                                oa = a - origins[slot]
-                                ob = b - origins[slot]
-                                oc = c - origins[slot]
-                            depth = real(-1.0)
-                            if beside.shape[0] > 0:
-                                hits_there = hits_beside(d, g, beside[slot], oa, ob, oc, cull)
-                                depth = depth_beside(hits_there, limits[slot], face, skip_edge[slot], face_edges, edges)
-                            elif central != 0:
-                                depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
-                            else:
-                                depth = hit_depth(
-                                    d,
-                                    g,
-                                    plane_normal(ob, oc),
-                                    plane_normal(oc, oa),
-                                    plane_normal(oa, ob),
-                                    oa,
-                                    ob,
-                                    oc,
-                                    cull,
-                                )
+                    for place in range(node * 4, wp.min(node * 4 + 4, num_slots)):
+                        ray = int(slots[view * num_slots + place])
+                        if ray >= 0 and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
+                            depth = depth_along(
+                                ray, face, a, b, c, n0, n1, n2, origins, directions, face_edges, skip_edge, edges,
+                                beside, limits, central, z_depth, cull,
+                            )  # fmt: skip
                             if depth > real(0.0):
-                                keep_first(depth, face, slot, mode, depths, hits)
+                                keep_first(depth, face, ray, mode, depths, hits)
                 node += 1
                 while level < top and (node % 4 == 0 or node >= level_count[level]):
                     node = (node + 3) // 4
@@ -566,9 +591,10 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         face_edges: wp.array2d(dtype=wp.int64),
         face_view: wp.array(dtype=wp.int32),
         vertex_stride: int,
-        row_start: wp.array(dtype=wp.int32),
-        crowd: wp.array3d(dtype=wp.int32),
-        block: int,
+        run_start: wp.array(dtype=wp.int32),
+        runs: int,
+        run_length: int,
+        order: wp.array(dtype=wp.int64),
         ray_x: wp.array(dtype=real),
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
@@ -589,7 +615,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         depths: wp.array(dtype=real),
         hits: wp.array(dtype=wp.int32),
     ):
-        """Like `rasterize_linear`, for single rays sorted by row and by x within a row."""
+        """Like `rasterize_linear`, for single rays in the `order` of runs of pixels."""
         item = wp.tid()
         part = int(0)
         if parts > 1:
@@ -612,10 +638,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
             return
         row0 = row_begin + part * band
         row1 = wp.min(row0 + band, row_end) - 1
-        bounded = front == 3 or central == 0
-        left = real(0.0)
-        right = real(0.0)
-        if bounded:
+        left = -real(wp.inf)
+        right = real(wp.inf)
+        if front == 3 or central == 0:
             low = wp.min(wp.min(xy[i0], xy[i1]), xy[i2])
             high = wp.max(wp.max(xy[i0], xy[i1]), xy[i2])
             slack = box_slack(low, high)
@@ -625,12 +650,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
             row1 = int(wp.floor(wp.min(high[1] + slack, real(row1))))
             left = low[0] - slack
             right = high[0] + slack
-            y0 = block_of(low[1] - slack, block, crowd.shape[1])
-            y1 = block_of(high[1] + slack, block, crowd.shape[1]) + 1
-            x0 = block_of(left, block, crowd.shape[2])
-            x1 = block_of(right, block, crowd.shape[2]) + 1
-            if crowd[view, y1, x1] - crowd[view, y0, x1] == crowd[view, y1, x0] - crowd[view, y0, x0]:
-                return  # most faces are far from all rays
+        first_run = run_of(left, run_length, runs)
+        last_run = run_of(right, run_length, runs)
 
         a = vertices[i0]
         b = vertices[i1]
@@ -638,48 +659,20 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
-        g = vec3(real(0.0), real(0.0), real(1.0))
         nearest = least_depth(a, b, c)
         if beside.shape[0] > 0:  # met where nudged: as far outside of the triangle as it is large, at most
             nearest = real(2.0) * nearest - wp.max(wp.max(a[2], b[2]), c[2])
         for row in range(row0, row1 + 1):
-            ray = row_start[view * height + row]
-            stop = row_start[view * height + row + 1]
-            if bounded:
-                end = stop
-                while ray < end:  # the first ray that is not left of the box
-                    middle = (ray + end) // 2
-                    if ray_x[middle] < left:
-                        ray = middle + 1
-                    else:
-                        end = middle
-            inside = ray < stop
-            while inside:
-                if bounded and ray_x[ray] > right:
-                    inside = bool(False)
-                else:
+            runs_before = (view * height + row) * runs
+            for place in range(run_start[runs_before + first_run], run_start[runs_before + last_run + 1]):
+                if ray_x[place] >= left and ray_x[place] <= right:
+                    ray = int(order[place])
                     if depths[ray] >= nearest and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
-                        d = directions[ray]
-                        oa = a
-                        ob = b
-                        oc = c
-                        if central == 0:
-                            oa = a - origins[ray]
-                            ob = b - origins[ray]
-                            oc = c - origins[ray]
-                        depth = real(-1.0)
-                        if beside.shape[0] > 0:
-                            hits_there = hits_beside(d, g, beside[ray], oa, ob, oc, cull)
-                            depth = depth_beside(hits_there, limits[ray], face, skip_edge[ray], face_edges, edges)
-                        elif central != 0:
-                            depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
-                        else:
-                            depth = hit_depth(
-                                d, g, plane_normal(ob, oc), plane_normal(oc, oa), plane_normal(oa, ob), oa, ob, oc, cull
-                            )
+                        depth = depth_along(
+                            ray, face, a, b, c, n0, n1, n2, origins, directions, face_edges, skip_edge, edges,
+                            beside, limits, central, 1, cull,
+                        )  # fmt: skip
                         if depth > real(0.0):
                             keep_first(depth, face, ray, mode, depths, hits)
-                    ray += 1
-                    inside = ray < stop
 
     return VisibilityKernels(project_linear, rasterize_linear, first_hit_linear, first_hit)
