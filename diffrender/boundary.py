@@ -123,7 +123,7 @@ def boundary(
     ends = _project_points(scene, lines, segments.line[used], segments.span[used])[0]  # [U, 2, 2], differentiable
     ends = ends.index_select(0, segment)
     with torch.no_grad():
-        hand = handedness(scene).to(ends.dtype).index_select(0, view)
+        hand = rays.hand.to(ends.dtype).index_select(0, view)
         origins, directions = _center_rays(scene, rays, view, pieces.pixel, pieces.center)
         points = _end_points(lines, pieces.line)
         if not scene.camera.is_central:
@@ -434,23 +434,3 @@ def _center_rays(scene: Scene, rays: PixelRays, view: Tensor, pixel: Tensor, cen
         return scene.rays_at(view, center)
     directions = rays.directions.index_select(0, pixel)
     return directions if rays.origins is None else rays.origins.index_select(0, pixel), directions
-
-
-def handedness(scene: Scene) -> Tensor:
-    """[B] +1 for cameras whose images are seen as usual, -1 for mirrored ones."""
-    with torch.no_grad():
-        if scene.linear_rays is not None:
-            r = scene.linear_rays
-            right, below, forward = r.origin_dx + r.direction_dx, r.origin_dy + r.direction_dy, r.direction
-        else:
-            like = scene.vertices
-            fractions = like.new_tensor([0.25, 0.5, 0.75])
-            corner = torch.cartesian_prod(fractions * scene.camera.width, fractions * scene.camera.height)
-            step = like.new_tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
-            origins, directions = scene.camera.local_rays((corner.unsqueeze(1) + step).reshape(-1, 2))
-            points = (origins + directions).reshape(scene.num_views, -1, 3, 3)
-            here, right, below = points.unbind(-2)
-            right, below = right - here, below - here
-            forward = directions.reshape(points.shape)[..., 0, :]
-        turn = (torch.linalg.cross(right, below) * forward).sum(-1).reshape(scene.num_views, -1)
-    return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)

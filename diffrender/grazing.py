@@ -111,6 +111,12 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]))
 
 
+def nowhere_grazing(scene: Scene) -> Grazing:
+    """As if no face were seen at a small angle."""
+    none, xy = scene.faces[:0, 0], scene.vertices.detach()[:0, :2]
+    return Grazing(none, none, none, xy, xy[:, 0], _flags(scene, none, none))
+
+
 def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
     return [value.index_select(0, index) for value in values]
 

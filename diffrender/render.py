@@ -11,7 +11,7 @@ from .boundary import Boundary, boundary
 from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, fragments_along, hold, interpolate, join_fragments
-from .grazing import Grazing, grazing
+from .grazing import Grazing, grazing, nowhere_grazing
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
@@ -87,7 +87,8 @@ def render(
     pixel, inside = covered(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
     only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
-    steep = grazing(scene, cull_backfaces=only_fronts)
+    moves = inside.barycentrics.requires_grad  # else nobody asks for the derivative that is all they add
+    steep = grazing(scene, cull_backfaces=only_fronts) if moves else nowhere_grazing(scene)
     sides, elsewhere = off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))

@@ -6,6 +6,7 @@ face finds the rays that it meets. Both paths decide with the same arithmetic.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,27 @@ from .scene import Scene, pack
 
 @dataclass(frozen=True, eq=False)
 class PixelRays:
-    """The rays of all pixel centres: `linear`, or [B * H * W, 3] in the camera frame (`origins` None: the centre)."""
+    """The rays of all pixel centres of B images, in the camera frame.
+
+    Attributes:
+        linear: all of them, for linear cameras; for others
+        directions: [B * H * W, 3], and
+        origins: [B * H * W, 3], None: the centre of the camera.
+        frames: [B, K, 3, 3] in K places of each image, without gradient: what a step to the right is in space, what a
+            step down, and the direction there.
+    """
 
     linear: LinearRays | None
     origins: Tensor | None
     directions: Tensor | None
+    frames: Tensor
+
+    @cached_property
+    def hand(self) -> Tensor:
+        """[B] +1 for cameras whose images are seen as usual, -1 for mirrored ones."""
+        right, below, forward = self.frames.unbind(-2)
+        turn = (torch.linalg.cross(right, below) * forward).sum(-1)
+        return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)
 
 
 @full_precision
@@ -65,9 +82,20 @@ def pixel_rays(camera: Camera) -> PixelRays:
     """The rays through all pixel centres of a batch of cameras `[B]`."""
     linear = camera.linear_rays()
     if linear is not None:
-        return PixelRays(linear, None, None)
-    origins, directions = camera.local_rays(camera.pixel_centers().reshape(-1, 2))
-    return PixelRays(None, None if camera.is_central else origins.reshape(-1, 3), directions.reshape(-1, 3))
+        r = LinearRays(*(part.detach() for part in vars(linear).values()))
+        frame = [r.origin_dx + r.direction_dx, r.origin_dy + r.direction_dy, r.direction]
+        frames = torch.stack([part.expand(*camera.batch_shape, 3) for part in frame], -2)
+        return PixelRays(linear, None, None, frames.unsqueeze(1))
+    centers = camera.pixel_centers().reshape(-1, 2)
+    fractions = centers.new_tensor([0.25, 0.5, 0.75])
+    places = torch.cartesian_prod(fractions * camera.width, fractions * camera.height)
+    steps = centers.new_tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+    rays = camera.local_rays(torch.cat([centers, (places.unsqueeze(1) + steps).reshape(-1, 2)]))
+    origins, directions = (part[:, : len(centers)].reshape(-1, 3) for part in rays)
+    start, direction = (part[:, len(centers) :].detach().unflatten(1, (-1, 3)) for part in rays)
+    here, right, below = (start + direction).unbind(-2)
+    frames = torch.stack([right - here, below - here, direction[..., 0, :]], -2)
+    return PixelRays(None, None if camera.is_central else origins, directions, frames)
 
 
 def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> Tensor:

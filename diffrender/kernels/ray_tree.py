@@ -73,9 +73,7 @@ def sort_rays(
     count = torch.bincount(run, minlength=num_views * height * runs)
     start = torch.nn.functional.pad(count.cumsum(0, dtype=torch.int32), (1, 0))
     origins = None if origins is None else origins.detach()
-    return SortedRays(
-        order, start, x.index_select(0, order), origins, directions.detach(), num_views, height, runs
-    )
+    return SortedRays(order, start, x.index_select(0, order), origins, directions.detach(), num_views, height, runs)
 
 
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:

@@ -71,9 +71,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
 
     @wp.func
-    def hits_beside(
-        d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int
-    ):
+    def hits_beside(d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int):
         """Depths where the ray meets the triangle, or -1; where it passes through edges, nudged along `u`, or back."""
         w0 = dot3(d, n0)
         w1 = dot3(d, n1)
