@@ -180,7 +180,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
-        single = flat[0] if flat.batch_shape[0] == 1 else None
+        single = flat[0].frozen() if flat.batch_shape[0] == 1 else None
         dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)
         vertices = to_cameras(mesh.vertices.to(dtype), flat.R.to(dtype), flat.t.to(dtype))
         shape = tuple(camera.batch_shape)
@@ -212,7 +212,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     for m in meshes[:-1]:
         starts.append(starts[-1] + m.num_faces)
     face_view = view_of([m.num_faces for m in meshes])
-    single = flat[0] if len(meshes) == 1 else None
+    single = flat[0].frozen() if len(meshes) == 1 else None
     return Scene(
         joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),),
         flat.linear_rays(), single,

@@ -300,6 +300,10 @@ class Camera(abc.ABC):
             raise TypeError(f"dtype must be a floating-point type; got {dtype}")
         return self._with({name: value.to(device=device, dtype=dtype) for name, value in self._tensors().items()})
 
+    def frozen(self) -> Self:
+        """The same camera, for many calls until a parameter changes: it may keep what it prepares for the first."""
+        return self
+
     def __getitem__(self, index: Any) -> Self:
         """Index the batch: `camera[3]`, `camera[2:5]`, `camera[:, 0]`, `camera[torch.tensor([4, 1])]`."""
         if not self.batch_shape:

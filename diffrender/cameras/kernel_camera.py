@@ -1,7 +1,8 @@
 """Cameras of which many points take a kernel, one pass over memory, instead of dozens of operations of torch."""
 
 import abc
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class KernelCamera(Camera):
 
     depth_is_z: ClassVar[bool] = False  # else it is the distance from the centre
     spreads_parameters: ClassVar[bool] = False  # folds are found once per camera, not once per point
+    _kept: dict[Any, Any] | None = None  # see `frozen`
 
     @abc.abstractmethod
     def kernel_shape(self) -> LensShape:
@@ -39,6 +41,16 @@ class KernelCamera(Camera):
     @abc.abstractmethod
     def kernel_limits(self) -> tuple[Tensor | float, ...]:
         """What the inverse needs besides: fold, bracket, limit and extent, see `kernels/warp_lens.py`."""
+
+    def frozen(self) -> Self:
+        camera = copy.copy(self)
+        camera._kept = {}
+        return camera
+
+    def __copy__(self) -> Self:
+        camera = object.__new__(type(self))
+        camera.__dict__.update(self.__dict__, _kept=None)
+        return camera
 
     def depth_of(self, points: Tensor) -> Tensor:
         return points[..., 2] if self.depth_is_z else super().depth_of(points)
@@ -103,7 +115,7 @@ class KernelCamera(Camera):
         def limits(*values: Tensor) -> Tensor:
             return camera(values)._packed_limits()
 
-        return LensModel(self.kernel_shape(), posed, pack, limits, project, unproject)
+        return LensModel(self.kernel_shape(), posed, pack, limits, project, unproject, self._kept)
 
     def _packed(self, posed: bool) -> Tensor:
         """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""

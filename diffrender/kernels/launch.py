@@ -395,17 +395,17 @@ def array(values: Tensor, dtype: Any = None) -> Any:
 
     Keeps the tensor alive. Warp does not check its type: the arguments have to be what the kernel declares.
     """
-    return wp.from_torch(values.detach(), dtype=dtype, requires_grad=False, return_ctype=True)
+    return wp.from_torch(values, dtype=dtype, requires_grad=False, return_ctype=True)
 
 
 def vectors(values: Tensor) -> Any:
     """[..., 2 or 3] as a Warp array of vectors; [N, K, 3] two-dimensional, all others one-dimensional."""
     real = wp.float32 if values.dtype == torch.float32 else wp.float64
-    flat = values.detach().contiguous()
-    if flat.ndim != 3:
+    flat = values.contiguous()
+    if flat.ndim not in (2, 3):
         flat = flat.reshape(-1, flat.shape[-1])
     return array(flat, wp.types.vector(flat.shape[-1], real))
 
 
-def device_of(tensor: Tensor) -> str:
-    return str(wp.device_from_torch(tensor.device))
+def device_of(tensor: Tensor) -> Any:
+    return wp.device_from_torch(tensor.device)

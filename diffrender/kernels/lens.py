@@ -34,6 +34,7 @@ class LensModel(NamedTuple):
         project: points, values -> xy and depth, in plain torch.
         unproject: xy, depth or None, values -> points, or directions of depth 1, in plain torch; anything finite where
             there are none.
+        kept: what does not depend on the points, from call to call, where the values stay what they are; else None.
     """
 
     shape: LensShape
@@ -42,6 +43,28 @@ class LensModel(NamedTuple):
     limits: Callable[..., Tensor]
     project: Callable[..., tuple[Tensor, Tensor]]
     unproject: Callable[..., Tensor]
+    kept: dict[Any, Any] | None = None
+
+    def rows(self, values: Sequence[Tensor]) -> Tensor:
+        """The numbers of each camera: [B, NUM_PARAMETERS]."""
+        return self._once("rows", values, lambda: self.pack(*values))
+
+    def inverse(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the inverse needs besides: limits [B, NUM_LIMITS], and a table from which it starts [B, TABLE + 1]."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            limits = self.limits(*values)
+            return limits, _starts(self, self.rows(values), limits)
+
+        return self._once("inverse", values, make)
+
+    def _once(self, name: str, values: Sequence[Tensor], make: Callable[[], Any]) -> Any:
+        if self.kept is None:
+            return make()
+        key = name, self.posed, values[0].dtype
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
 
 
 def project_lens(model: LensModel, points: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -67,7 +90,7 @@ class _Project(torch.autograd.Function):
     def forward(ctx: Any, model: LensModel, points: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
         ctx.model = model
         ctx.save_for_backward(points, *values)
-        rows = model.pack(*values)
+        rows = model.rows(values)
         flat = points.reshape(len(rows), -1, 3)
         xy, depth = flat.new_empty(*flat.shape[:2], 2), flat.new_empty(flat.shape[:2])
         _launch(model, "project", flat, [flat, rows], [xy, depth])
@@ -78,7 +101,7 @@ class _Project(torch.autograd.Function):
         points, *values = ctx.saved_tensors
         if torch.is_grad_enabled() or any(map(is_batched, gradients)):
             return None, *_by_reference(ctx, ctx.model.project, gradients)
-        rows = ctx.model.pack(*values)
+        rows = ctx.model.rows(values)
         flat = points.reshape(len(rows), -1, 3)
         of_points = torch.empty_like(flat) if ctx.needs_input_grad[1] else flat.new_empty(1, 1, 3)
         sums, wanted = _partial_sums(flat), any(ctx.needs_input_grad[2:])
@@ -93,13 +116,13 @@ class _Project(torch.autograd.Function):
 class _Unproject(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, model: LensModel, xy: Tensor, depth: Tensor | None, *values: Tensor) -> tuple[Tensor, Tensor]:
-        rows, limits = model.pack(*values), model.limits(*values)
+        rows, (limits, starts) = model.rows(values), model.inverse(values)
         flat = xy.reshape(len(rows), -1, 2)
         directions = flat.new_empty(*flat.shape[:2], 3)
         points = torch.empty_like(directions) if model.posed else directions
         seen = torch.empty(flat.shape[:2], dtype=torch.uint8, device=flat.device)
         away = flat.new_empty(1, 1) if depth is None else depth.reshape(flat.shape[:2])
-        inputs: list[Tensor | int] = [flat, rows, limits, _starts(model, rows, limits), away, int(model.posed)]
+        inputs: list[Tensor | int] = [flat, rows, limits, starts, away, int(model.posed)]
         _launch(model, "unproject", flat, inputs, [directions, seen, points])
         ctx.model, ctx.solution = model, (directions.detach(), seen)
         ctx.save_for_backward(xy, depth, *values)
@@ -112,7 +135,7 @@ class _Unproject(torch.autograd.Function):
         xy, depth, *values = ctx.saved_tensors
         if torch.is_grad_enabled() or is_batched(gradients[0]):
             return None, *_by_reference(ctx, lambda *inputs: (ctx.model.unproject(*inputs),), gradients[:1])
-        rows = ctx.model.pack(*values)
+        rows = ctx.model.rows(values)
         directions, seen = ctx.solution
         of_xy, sums = directions.new_empty(*directions.shape[:2], 2), _partial_sums(directions)
         away = rows.new_empty(1, 1) if depth is None else depth.reshape(directions.shape[:2])

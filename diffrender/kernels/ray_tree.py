@@ -99,28 +99,21 @@ def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) ->
 
 def _boxes(values: Tensor, used: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Boxes of all levels over `values` [B, S, 3] as centers, halves [B, T, 3] and the start of each level."""
-    low = torch.where(used.unsqueeze(-1), values, values.new_tensor(torch.inf))
-    high = torch.where(used.unsqueeze(-1), values, values.new_tensor(-torch.inf))
-    lows: list[Tensor] = []
-    highs: list[Tensor] = []
+    bounds = torch.where(used.unsqueeze(-1), torch.cat([values, -values], -1), torch.inf)  # low, and minus high
+    levels: list[Tensor] = []
     level_start = [0]
-    while not lows or low.shape[1] > 1:
-        low, high = _merge(low, torch.inf).amin(2), _merge(high, -torch.inf).amax(2)
-        lows.append(low)
-        highs.append(high)
-        level_start.append(level_start[-1] + low.shape[1])
-    low, high = torch.cat(lows, dim=1), torch.cat(highs, dim=1)
+    while not levels or bounds.shape[1] > 1:
+        missing = -bounds.shape[1] % BRANCHING
+        bounds = torch.nn.functional.pad(bounds, (0, 0, 0, missing), value=torch.inf) if missing else bounds
+        bounds = bounds.unflatten(1, (-1, BRANCHING)).amin(2)
+        levels.append(bounds)
+        level_start.append(level_start[-1] + bounds.shape[1])
+    low, high = torch.cat(levels, dim=1).split(3, dim=-1)
+    high = -high
     empty = low > high
-    center = torch.where(empty, torch.zeros_like(low), 0.5 * low + 0.5 * high)
-    half = torch.where(empty, -torch.ones_like(low), torch.maximum(high - center, center - low))
-    return center.contiguous(), half.contiguous(), tuple(level_start)
-
-
-def _merge(bounds: Tensor, fill: float) -> Tensor:
-    """[B, S, 3] -> [B, ceil(S / 4), 4, 3], the last group filled up with `fill`."""
-    missing = -bounds.shape[1] % BRANCHING
-    bounds = torch.nn.functional.pad(bounds, (0, 0, 0, missing), value=fill)
-    return bounds.reshape(bounds.shape[0], -1, BRANCHING, 3)
+    center = torch.where(empty, 0.0, 0.5 * low + 0.5 * high)
+    half = torch.where(empty, -1.0, torch.maximum(high - center, center - low))
+    return center, half, tuple(level_start)
 
 
 def image_slots(height: int, width: int, num_views: int, device: torch.device) -> Tensor:
@@ -141,7 +134,8 @@ def image_slots(height: int, width: int, num_views: int, device: torch.device) -
 
 def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
     """Slots [B, S] for rays [N] through `xy` [N, 2] in `view` [N], along a Z-order curve over pixels in each view."""
-    code = _spread_bits(xy[:, 0]) | (_spread_bits(xy[:, 1]) << 1)
+    x, y = _spread_bits(xy).unbind(-1)
+    code = x | (y << 1)
     order = torch.argsort((view << 32) | code, stable=True)
     count = torch.bincount(view, minlength=num_views)
     start = count.cumsum(0) - count
@@ -152,7 +146,7 @@ def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
 
 
 def _spread_bits(coordinate: Tensor) -> Tensor:
-    """Integer part of a pixel coordinate, 16 bits, with a zero bit between any two (a half of a Morton code)."""
+    """Integer parts of pixel coordinates, 16 bits, with a zero bit between any two (a half of a Morton code)."""
     code = coordinate.detach().nan_to_num(0.0).clamp(0, 65535).to(torch.int64)
     for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
         code = (code | (code << shift)) & mask
