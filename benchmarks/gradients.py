@@ -12,7 +12,8 @@ The reference is the mean of two central differences of `render` in float64, wit
 what they differ by is given as its uncertainty. `--independent` takes the differences of brute force instead, which
 knows nothing of `render`'s antialiasing, and says how far from it the other reference is; it takes far longer.
 `--peers` adds rows of the other renderers that are installed, see `peers.py`, through the pinhole, which is all that
-they have in common: how far their images are from ours (mean absolute difference), their errors and times.
+they have in common: how far their images are from ours (mean absolute difference), their errors and times. The column
+`boundary` says what the boundary term adds to the time of the rest of forward + backward, as a part of that.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from functools import partial
 
 import torch
 from peers import Peer, peers
+from speed import centers_alone
 from torch import Tensor
 
 import diffrender as dr
@@ -236,8 +238,8 @@ def colour_and_depth(fragments: dr.Fragments, mesh: dr.Mesh) -> Tensor:
     return torch.cat([unlit(fragments, mesh), depth_shader(fragments, mesh)], dim=-1)
 
 
-def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> float:
-    """Of a forward and backward of colour and alpha to vertices, warm, the best of some."""
+def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, float]:
+    """Of a forward and backward of colour and alpha to vertices, warm, the best of some; and without boundary term."""
     problem = Problem(mesh, view)
     mesh, camera = problem.scene({"theta": torch.zeros_like(problem.units)})
     mesh, camera, weights = (
@@ -247,10 +249,13 @@ def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> float:
     )
     vertices = mesh.vertices.requires_grad_()
 
-    def once() -> None:
-        (dr.render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
+    def once(render: Callable[..., Tensor]) -> None:
+        (render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
 
-    return 1e3 * min(elapsed(once) for _ in range(rounds))
+    whole, rest = (
+        1e3 * min(elapsed(partial(once, render)) for _ in range(rounds)) for render in (dr.render, centers_alone)
+    )
+    return whole, rest
 
 
 def elapsed(work: Callable[[], object]) -> float:
@@ -270,11 +275,14 @@ def main() -> None:
     parser.add_argument("--fine", action="store_true", help="subdivided meshes, instead")
     parser.add_argument("--vertices", action="store_true", help="gradients of vertices as well; four times as long")
     parser.add_argument("--peers", action="store_true", help="other renderers as well, where they are installed")
+    parser.add_argument("--times", action="store_true", help="no gradients, only how long they take")
     parser.add_argument("--independent", action="store_true", help="a reference by brute force; takes much longer")
     args = parser.parse_args()
     begin = time.perf_counter()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}\n")
-    columns = ["scene", "camera", "faces", "covered", *LOSSES, *["vertices"] * args.vertices, "ms"]
+    columns = ["scene", "camera", "faces", "covered", *LOSSES, *["vertices"] * args.vertices, "ms", "boundary"]
+    if args.times:
+        columns = ["scene", "camera", "faces", "ms", "boundary"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name, mesh in scenes().items():
         for camera, view in VIEWS.items():
@@ -284,6 +292,11 @@ def main() -> None:
 
 
 def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
+    whole, rest = milliseconds(mesh, view)
+    times = [f"{whole:.0f}", f"{whole / rest - 1:.2f}"]
+    if args.times:
+        print(f"| {' | '.join([name, camera, str(mesh.num_faces), *times])} |", flush=True)
+        return
     problems = [Problem(posed, view) for posed in poses(mesh, args.poses)]
     covered = [float((p.image(torch.zeros_like(p.units))[..., -1] > 0.5).float().mean()) for p in problems]
     errors, doubts, apart = [], [], []
@@ -305,11 +318,11 @@ def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namesp
     table = torch.stack([torch.stack(x).square().mean(0).sqrt() for x in (errors, doubts, apart) if x], dim=-1)
     for error, doubt, *other in table.tolist():
         cells.append(f"{error:.2%} ±{doubt:.2%}" + "".join(f" (the other {x:.2%} off)" for x in other))
-    print(f"| {' | '.join([*cells, f'{milliseconds(mesh, view):.0f}'])} |", flush=True)
+    print(f"| {' | '.join([*cells, *times])} |", flush=True)
     for peer_name, rows in others.items():
         *parts, image = torch.stack(rows)[:, :-1].square().mean(0).sqrt().tolist()
         cells = [peer_name, "", "", f"image {image:.4f}", *(f"{part:.2%}" for part in parts)]
-        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}'])} |", flush=True)
+        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}', ''])} |", flush=True)
 
 
 def shares(difference: Tensor, reference: Tensor, count: int) -> Tensor:

@@ -12,12 +12,16 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import diffrender as dr
+from diffrender.render import covered, empty_images
+from diffrender.scene import pack
+from diffrender.visibility import face_image, pixel_rays
 
 
 def main() -> None:
@@ -41,11 +45,15 @@ def main() -> None:
         row("visibility", size, mesh, camera, f"{1e3 * seconds:.1f} ms", f"{bar:.0f} ms")
     for size, bar in ((256, 20.0), (1024, 150.0)):
         mesh, camera = torus_scene(64, 48, size, 0.25, device)
-        forward, both = render_times(mesh, camera, args.rounds, device)
+        untracked, forward, both = render_times(mesh, camera, args.rounds, device)
+        row("render, no_grad", size, mesh, camera, f"{1e3 * untracked:.1f} ms", "")
         row("render, forward", size, mesh, camera, f"{1e3 * forward:.1f} ms", "")
         row("render, forward + backward", size, mesh, camera, f"{1e3 * both:.1f} ms", f"{bar:.0f} ms")
-        _, both = render_times(mesh, camera, args.rounds, device, intersecting=False)
-        row("the same without a search for intersections", size, mesh, camera, f"{1e3 * both:.1f} ms", "")
+        *_, rest = render_times(mesh, camera, args.rounds, device, centers_alone)
+        row("centres of pixels alone, forward + backward", size, mesh, camera, f"{1e3 * rest:.1f} ms", "")
+        row("boundary term: what it adds to that, of that", size, mesh, camera, f"{both / rest - 1:.2f}", "1.00")
+        *_, both = render_times(mesh, camera, args.rounds, device, partial(dr.render, intersecting=False))
+        row("render without a search for intersections", size, mesh, camera, f"{1e3 * both:.1f} ms", "")
     source = torch.zeros(64 << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = best(lambda: target.copy_(source), args.rounds, device)
@@ -77,10 +85,25 @@ def covered_share(mesh: dr.Mesh, camera: dr.Camera) -> float:
     return float((dr.visibility(mesh, camera) >= 0).float().mean())
 
 
+def centers_alone(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence[float] = 0.0) -> torch.Tensor:
+    """The image [H, W, C + 1] without a boundary term: what is seen at the centres of pixels, by `render`'s stages."""
+    scene = pack(mesh, camera)
+    rays = pixel_rays(scene.single or scene.camera)
+    pixel, inside = covered(scene, rays, face_image(scene, rays))
+    colors = dr.unlit(inside, mesh)
+    image = empty_images(scene, background, colors, 1)
+    values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
+    return image.index_copy(0, pixel, values).reshape(*camera.size, -1)
+
+
 def render_times(
-    mesh: dr.Mesh, camera: dr.Camera, rounds: int, device: torch.device, intersecting: bool = True
-) -> tuple[float, float]:
-    """Seconds of a forward, and of a forward and backward to vertices and texture."""
+    mesh: dr.Mesh,
+    camera: dr.Camera,
+    rounds: int,
+    device: torch.device,
+    render: Callable[[dr.Mesh, dr.Camera], torch.Tensor] = dr.render,
+) -> tuple[float, float, float]:
+    """Seconds of a forward without and with a gradient, and of a forward and backward to vertices and texture."""
     weights = torch.rand(*camera.size, 4, device=device)
     vertices = mesh.vertices.clone().requires_grad_()
     texture = mesh.materials[0].texture.clone().requires_grad_()
@@ -91,13 +114,13 @@ def render_times(
         with torch.no_grad():
             vertices.add_(step)  # as an optimizer would move them: nothing is the same as before
         moved = mesh.replace(vertices=vertices, materials=(dr.Material(texture=texture),))
-        return (dr.render(moved, camera, intersecting=intersecting) * weights).sum()
+        return (render(moved, camera) * weights).sum()
 
     def both() -> None:
         vertices.grad = texture.grad = None
         forward().backward()
 
-    return best(forward, rounds, device), best(both, rounds, device)
+    return best(torch.no_grad()(forward), rounds, device), best(forward, rounds, device), best(both, rounds, device)
 
 
 def best(work: Callable[[], object], rounds: int, device: torch.device) -> float:

@@ -75,7 +75,7 @@ def render(
     fine = camera if samples == 1 else camera.resize((height * samples, width * samples))
 
     scene = pack(mesh, fine)
-    rays = pixel_rays(scene.camera)
+    rays = pixel_rays(scene.single or scene.camera)
     faces = face_image(scene, rays, cull_backfaces)
     edges = boundary(
         scene,
@@ -107,7 +107,7 @@ def render(
         return image
     if samples > 1:
         scene = pack(mesh, camera)
-        rays = pixel_rays(scene.camera)
+        rays = pixel_rays(scene.single or scene.camera)
         faces = face_image(scene, rays, cull_backfaces)
         pixel, inside = covered(scene, rays, faces)
     return image, center_buffers(scene, faces, pixel, inside, buffers)

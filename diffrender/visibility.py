@@ -71,7 +71,7 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     [[0, -1, -1], [-1, -1, -1]]
     """
     scene = pack(mesh, camera)
-    face_index = face_image(scene, pixel_rays(scene.camera), cull_backfaces)
+    face_index = face_image(scene, pixel_rays(scene.single or scene.camera), cull_backfaces)
     local = local_faces(scene, face_index)
     if not local.is_cuda:  # numpy does not wake torch's threads, see `kernels.transform`
         local = torch.from_numpy(local.numpy().astype(np.int64))
@@ -79,18 +79,19 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
 
 
 def pixel_rays(camera: Camera) -> PixelRays:
-    """The rays through all pixel centres of a batch of cameras `[B]`."""
+    """The rays through all pixel centres of a camera, or of a batch `[B]`."""
     linear = camera.linear_rays()
     if linear is not None:
         r = LinearRays(*(part.detach() for part in vars(linear).values()))
         frame = [r.origin_dx + r.direction_dx, r.origin_dy + r.direction_dy, r.direction]
         frames = torch.stack([part.expand(*camera.batch_shape, 3) for part in frame], -2)
-        return PixelRays(linear, None, None, frames.unsqueeze(1))
+        return PixelRays(linear, None, None, frames.reshape(-1, 1, 3, 3))
     centers = camera.pixel_centers().reshape(-1, 2)
     fractions = centers.new_tensor([0.25, 0.5, 0.75])
     places = torch.cartesian_prod(fractions * camera.width, fractions * camera.height)
     steps = centers.new_tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
-    rays = camera.local_rays(torch.cat([centers, (places.unsqueeze(1) + steps).reshape(-1, 2)]))
+    xy = torch.cat([centers, (places.unsqueeze(1) + steps).reshape(-1, 2)])
+    rays = [part.reshape(-1, len(xy), 3) for part in camera.local_rays(xy)]
     origins, directions = (part[:, : len(centers)].reshape(-1, 3) for part in rays)
     start, direction = (part[:, len(centers) :].detach().unflatten(1, (-1, 3)) for part in rays)
     here, right, below = (start + direction).unbind(-2)
