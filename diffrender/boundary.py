@@ -323,6 +323,8 @@ def _end_points(lines: _Lines, line: Tensor) -> Tensor:
 def _in_front(z: Tensor, ends: Tensor, index: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:
     """Shorten edges [C] to the part in front of the camera's plane, `z` [C, 2] >= NEAR x their size."""
     near = NEAR * ends.abs().amax((1, 2))
+    if bool((z > near.unsqueeze(-1)).all()):
+        return index, span
     slope = z[:, 1] - z[:, 0]
     crossing = ((near - z[:, 0]) / torch.where(slope == 0, 1.0, slope)).clamp(0, 1)
     begin = torch.where(z[:, 0] < near, crossing, span[:, 0])
@@ -362,9 +364,10 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     the inside of a silhouette it would meet the next face instead of the background.
     """
     segment, low, high = split_at_pixels(segments.xy, scene.camera.size)
-    pixel, _ = _pixels(scene, lines, segments, segment, low, high)
+    rows = scene.camera.height * lines.view.index_select(0, segments.line)
+    pixel, _ = _pixels(scene, segments, rows, segment, low, high)
     segment, low, high = split_at_crossings(segments.xy, segment, low, high, pixel)
-    pixel, center = _pixels(scene, lines, segments, segment, low, high)
+    pixel, center = _pixels(scene, segments, rows, segment, low, high)
     line = segments.line.index_select(0, segment)
     view = lines.view.index_select(0, line)
     t = (0.5 * (low + high)).to(segments.xy.dtype)
@@ -417,15 +420,15 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
 
 
 def _pixels(
-    scene: Scene, lines: _Lines, segments: _Segments, segment: Tensor, low: Tensor, high: Tensor
+    scene: Scene, segments: _Segments, rows: Tensor, segment: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The pixel [M] (index into B * H * W) that holds each piece, and its centre [M, 2]."""
+    """The pixel [M] (index into B * H * W) that holds each piece, and its centre; `rows` [K] are in earlier images."""
     height, width = scene.camera.size
     begin, end = segments.xy.index_select(0, segment).unbind(1)
-    middle = torch.lerp(begin, end, (0.5 * (low + high)).to(begin.dtype).unsqueeze(-1)).long()
-    column, row = middle[:, 0].clamp(0, width - 1), middle[:, 1].clamp(0, height - 1)
-    view = lines.view.index_select(0, segments.line.index_select(0, segment))
-    return (view * height + row) * width + column, torch.stack([column, row], dim=-1).to(begin.dtype) + 0.5
+    corner = torch.lerp(begin, end, (0.5 * (low + high)).to(begin.dtype).unsqueeze(-1)).long()
+    corner = corner.clamp(min=0).minimum(corner.new_tensor([width - 1, height - 1]))
+    column, row = corner.unbind(-1)
+    return (rows.index_select(0, segment) + row) * width + column, corner.to(begin.dtype) + 0.5
 
 
 def _center_rays(scene: Scene, rays: PixelRays, view: Tensor, pixel: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:

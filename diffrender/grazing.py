@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kernels import scattered_slots
+from .kernels import z_order
 from .kernels.clipping import clip_to_pixels, steep_faces
 from .scene import SAME_RAY, Scene
 from .turning import turning_faces
@@ -96,8 +96,7 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
 
     # Neighbours in the image shall share look-ups, and what faces the camera not with what is behind it.
     group = (2 * faces.view + _turns_left(faces.triangle))[owner]
-    slots = scattered_slots(group, centroid, 2 * scene.num_views).reshape(-1)
-    owner, pixel, area, centroid, group = _picked(slots[slots >= 0], owner, pixel, area, centroid, group)
+    owner, pixel, area, centroid, group = _picked(z_order(group, centroid), owner, pixel, area, centroid, group)
     chosen, area = _shared(area, faces.cosine[owner], group)
     owner, pixel, centroid = _picked(chosen, owner, pixel, centroid)
     view, face = _picked(owner, faces.view, faces.face)

@@ -11,7 +11,7 @@ from .pyramids import (
     filter_pyramid_texels_gradient,
 )
 from .pyramids_reference import filter_pyramid_reference
-from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays
+from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays, z_order
 from .reference import barycentrics_reference, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
@@ -54,4 +54,5 @@ __all__ = [
     "split_at_pixels",
     "to_cameras",
     "unproject_lens",
+    "z_order",
 ]

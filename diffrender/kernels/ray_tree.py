@@ -132,11 +132,17 @@ def image_slots(height: int, width: int, num_views: int, device: torch.device) -
     return torch.where(order >= 0, order + view, -1)
 
 
+def z_order(group: Tensor, xy: Tensor) -> Tensor:
+    """The order [N] of points `xy` [N, 2] by their `group` [N], and in each group along a Z-order curve over pixels."""
+    x, y = _spread_bits(xy).unbind(-1)
+    return torch.argsort((group << 32) | x | (y << 1), stable=True)
+
+
 def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
     """Slots [B, S] for rays [N] through `xy` [N, 2] in `view` [N], along a Z-order curve over pixels in each view."""
-    x, y = _spread_bits(xy).unbind(-1)
-    code = x | (y << 1)
-    order = torch.argsort((view << 32) | code, stable=True)
+    order = z_order(view, xy)
+    if num_views == 1 and len(order):
+        return order.unsqueeze(0)
     count = torch.bincount(view, minlength=num_views)
     start = count.cumsum(0) - count
     slots = view.new_full((num_views, max(int(count.max()), 1)), -1)
