@@ -330,6 +330,19 @@ def test_mesh_and_camera_of_different_precision_meet_in_the_higher(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_image_is_the_same_where_nobody_asks_for_derivatives(kind: str) -> None:
+    """What only derivatives need, the areas of faces seen at a small angle, is left out then."""
+    mesh, camera = sheet(), camera_of(kind, (40, 56))
+    vertices = mesh.vertices.clone().requires_grad_()
+    image = render(mesh.replace(vertices=vertices), camera, background=0.2)
+    assert image.requires_grad
+    torch.testing.assert_close(render(mesh, camera, background=0.2), image.detach(), rtol=1e-14, atol=1e-14)
+    with torch.no_grad():
+        without = render(mesh.replace(vertices=vertices), camera, background=0.2)
+    torch.testing.assert_close(without, image.detach(), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_same_bits_run_to_run_and_for_any_number_of_threads(kind: str) -> None:
     lights = (DirectionalLight((0.3, -0.5, -1.0)), AmbientLight((0.2, 0.2, 0.2)))
     camera = camera_of(kind, (61, 57), torch.float32)
