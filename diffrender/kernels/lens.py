@@ -5,7 +5,6 @@ differentiated when a gradient is to be differentiated again, or several at once
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +12,13 @@ from torch import Tensor
 
 from ..derivatives import is_batched
 from .launch import array, launch_ranges, load_kernel, vectors
-from .warp_lens import NUM_PARAMETERS, TABLE, LensShape, make_lens_kernels
+from .warp_lens import TABLE, LensShape, make_lens_kernels, summed_parameters
 
 # Points whose gradients to the parameters are added up by one thread: a fixed number, so that the sums are always the
 # same; on CUDA fewer, for there are more threads.
 PART = {"cpu": 1024, "cuda": 32}
+# Points that a thread computes side by side, in vector instructions; on CUDA threads themselves are side by side.
+LANES = {"cpu": 64, "cuda": 1}
 MIN_PARTS = 8  # fewer are not worth a second thread
 
 
@@ -104,10 +105,9 @@ class _Project(torch.autograd.Function):
         rows = ctx.model.rows(values)
         flat = points.reshape(len(rows), -1, 3)
         of_points = torch.empty_like(flat) if ctx.needs_input_grad[1] else flat.new_empty(1, 1, 3)
-        sums, wanted = _partial_sums(flat), any(ctx.needs_input_grad[2:])
+        sums = _partial_sums(ctx.model, flat)
         of_xy, of_depth = gradients[0].reshape(*flat.shape[:2], 2), gradients[1].reshape(flat.shape[:2])
-        flags = [int(ctx.needs_input_grad[1]), int(wanted), int(wanted and ctx.model.posed)]
-        inputs = [flat, rows, of_xy, of_depth, *flags]
+        inputs = [flat, rows, of_xy, of_depth, int(ctx.needs_input_grad[1])]
         _launch(ctx.model, "project_backward", flat, inputs, [of_points, sums.flatten(0, 1)])
         of_values = _of_values(ctx.model, values, ctx.needs_input_grad[2:], sums)
         return None, of_points.reshape(points.shape) if ctx.needs_input_grad[1] else None, *of_values
@@ -137,12 +137,11 @@ class _Unproject(torch.autograd.Function):
             return None, *_by_reference(ctx, lambda *inputs: (ctx.model.unproject(*inputs),), gradients[:1])
         rows = ctx.model.rows(values)
         directions, seen = ctx.solution
-        of_xy, sums = directions.new_empty(*directions.shape[:2], 2), _partial_sums(directions)
+        of_xy, sums = directions.new_empty(*directions.shape[:2], 2), _partial_sums(ctx.model, directions)
         away = rows.new_empty(1, 1) if depth is None else depth.reshape(directions.shape[:2])
         of_depth = torch.empty_like(away)
         posed = ctx.model.posed
-        flags = [int(any(ctx.needs_input_grad[3:])), int(posed)]
-        inputs = [directions, seen, rows, away, gradients[0].reshape(directions.shape), *flags]
+        inputs = [directions, seen, rows, away, gradients[0].reshape(directions.shape), int(posed)]
         _launch(ctx.model, "unproject_backward", directions, inputs, [of_xy, of_depth, sums.flatten(0, 1)])
         of_values = _of_values(ctx.model, values, ctx.needs_input_grad[3:], sums)
         return None, of_xy.reshape(xy.shape), of_depth.reshape(depth.shape) if posed else None, *of_values
@@ -162,28 +161,31 @@ def _by_reference(ctx: Any, function: Callable[..., tuple[Tensor, ...]], gradien
 
 
 def _of_values(model: LensModel, values: Sequence[Tensor], needed: Sequence[bool], sums: Tensor) -> list[Tensor | None]:
-    """Gradients to the camera's parameters from those to its row of numbers, in parts [B, parts, NUM_PARAMETERS]."""
+    """Gradients to the camera's parameters from the sums of `_partial_sums`."""
     if not any(needed):
         return [None] * len(needed)
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_(need) for value, need in zip(values, needed, strict=True)]
         rows = model.pack(*leaves)
     wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(rows, wanted, sums.sum(1).to(rows.dtype), allow_unused=True))
+    columns = torch.tensor(summed_parameters(model.shape), device=rows.device)
+    of_rows = torch.zeros_like(rows).index_copy(1, columns, sums.sum(1).to(rows.dtype))
+    found = iter(torch.autograd.grad(rows, wanted, of_rows, allow_unused=True))
     return [next(found) if need else None for need in needed]
 
 
 def _starts(model: LensModel, rows: Tensor, limits: Tensor) -> Tensor:
     """The table from which the inverse starts: [B, TABLE + 1]."""
     ratios = rows.new_empty(len(rows), TABLE + 1)
-    kernel = load_kernel(partial(_make, shape=model.shape), "starts", rows)
+    kernel = _load(model, "starts", rows)
     launch_ranges(kernel, ratios.numel(), [_array(rows), _array(limits)], [_array(ratios)], rows, ratios.numel())
     return ratios
 
 
-def _partial_sums(points: Tensor) -> Tensor:
-    parts = -(-points.shape[1] // PART[points.device.type])
-    return torch.zeros(len(points), parts, NUM_PARAMETERS, dtype=torch.float64, device=points.device)
+def _partial_sums(model: LensModel, points: Tensor) -> Tensor:
+    """Room for the gradients to the numbers of each camera that it has: [B, parts, numbers]."""
+    shape = len(points), -(-points.shape[1] // PART[points.device.type]), len(summed_parameters(model.shape))
+    return torch.empty(shape, dtype=torch.float64, device=points.device)
 
 
 def _launch(
@@ -192,13 +194,13 @@ def _launch(
     """Launch a kernel over the parts of all cameras, for `points` [B, N, ...]."""
     part = PART[points.device.type]
     parts = -(-points.shape[1] // part)
-    kernel = load_kernel(partial(_make, shape=model.shape), name, points)
+    kernel = _load(model, name, points)
     arrays = [_array(value) for value in (*inputs, parts, part)]
     launch_ranges(kernel, len(points) * parts, arrays, [_array(value) for value in outputs], points, MIN_PARTS)
 
 
-def _make(real: Any, shape: LensShape) -> Any:
-    return make_lens_kernels(real, shape)
+def _load(model: LensModel, name: str, like: Tensor) -> Any:
+    return load_kernel(lambda real: make_lens_kernels(real, model.shape, LANES[like.device.type]), name, like)
 
 
 def _array(value: Tensor | int) -> Any:

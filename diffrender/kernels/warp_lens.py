@@ -3,6 +3,9 @@
 Each follows the plain-torch formulas of `cameras/lenses.py`, `cameras/distortion.py` and `cameras/lens_camera.py`, with
 derivatives written out. An item of a kernel is a part of a camera's points; gradients to the camera's parameters are
 summed part by part, so that they do not depend on the number of threads.
+
+On the CPU a part is done in blocks of `lanes` points: loaded into local arrays, computed there by a loop without calls
+and inner loops, which the compiler turns into vector instructions, and stored.
 """
 
 # mypy: ignore-errors
@@ -10,8 +13,10 @@ summed part by part, so that they do not depend on the number of threads.
 
 from enum import IntEnum
 from functools import cache
+from math import factorial, pi
 from typing import Any, NamedTuple
 
+import numpy as np
 import warp as wp
 
 
@@ -54,10 +59,29 @@ MAX_ITERATIONS = 40  # of Newton's method in the plane, which needs about 3; the
 START = 1e-4  # relative change of the radius after which Newton's method in the plane takes over, much closer
 LARGEST_STEP = 0.5
 SHRINK = 0.25
+PLAIN_STEPS = {
+    wp.float32: 2,
+    wp.float64: 3,
+}  # of Newton's method for all points, before those are looked at that it does not serve
 STEEPEST = 1e3  # as in `cameras/lenses.py`
 
+# Loops over a camera's parameters are unrolled, those over lanes are not.
+OPTIONS = {"enable_backward": False, "max_unroll": NUM_PARAMETERS}
 
-OPTIONS = {"enable_backward": False}
+
+def summed_parameters(shape: LensShape) -> tuple[int, ...]:
+    """Which of the parameters there are in cameras of a shape: what the columns of the summed gradients belong to."""
+    counts = (
+        (FOCAL, 4),
+        (LENS, shape.lens_parameters),
+        (NUMERATOR, shape.numerator),
+        (DENOMINATOR, shape.denominator),
+        (TANGENTIAL, 2 * shape.tangential),
+        (PRISM, 4 * shape.prism),
+        (TILT, 9 * shape.tilt),
+        (ROTATION, 12),
+    )
+    return tuple(first + i for first, count in counts for i in range(count))
 
 
 class LensKernels(NamedTuple):
@@ -70,31 +94,75 @@ class LensKernels(NamedTuple):
     unproject_backward: Any
 
 
+def arctangent_coefficients(terms: int) -> list[float]:
+    """A polynomial in x^2, from 0 to 1, highest power first, that is atan(x) / x within about 5.8^-terms.
+
+    It interpolates at Chebyshev's points; 5.8 = 3 + sqrt(8) follows from the pole at x^2 = -1.
+    """
+
+    def ratio(square: np.ndarray) -> np.ndarray:
+        x = np.sqrt(square)
+        return np.arctan(x) / x
+
+    series = np.polynomial.Chebyshev.interpolate(ratio, terms - 1, domain=[0, 1])
+    return series.convert(kind=np.polynomial.Polynomial).coef[::-1].tolist()
+
+
 @cache
-def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
+def make_lens_kernels(real: Any, shape: LensShape, lanes: int) -> LensKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, vec4 = (wp.types.vector(n, real) for n in (2, 3, 4))
     vec6 = wp.types.vector(6, real)
     row = wp.types.vector(NUM_PARAMETERS, real)
     extra = wp.types.vector(NUM_LIMITS, real)
-    total = wp.types.vector(NUM_PARAMETERS, wp.float64)
+    block1, block3, block5, block6 = (wp.types.matrix((n, lanes), real) for n in (1, 3, 5, 6))
+    summed = summed_parameters(shape)
+    num_summed = len(summed)
+    sum_row = wp.types.vector(num_summed, real)
+    sums_block = wp.types.matrix((num_summed, lanes), real)
+    at_lens, at_numerator, at_denominator, at_tangential, at_prism, at_tilt, at_pose = (
+        sum(i < first for i in summed) for first in (LENS, NUMERATOR, DENOMINATOR, TANGENTIAL, PRISM, TILT, ROTATION)
+    )
     numerator, denominator = shape.numerator, shape.denominator
     tangential, prism, tilt = int(shape.tangential), int(shape.prism), int(shape.tilt)
     distorts = int(bool(numerator or denominator or tangential or prism))
     lens_parameters, is_polynomial = shape.lens_parameters, int(shape.lens == LensKind.POLYNOMIAL)
-    tangential_parameters, prism_parameters, tilt_parameters = 2 * tangential, 4 * prism, 9 * tilt
     depth_is_z = int(shape.depth_is_z)
     pinhole_rays = int(shape.lens == LensKind.PINHOLE and shape.depth_is_z)
     eps = 2.0**-23 if real is wp.float32 else 2.0**-52
     small = eps**0.5
     rounding = 8.0 * eps  # of a plane coordinate of size 1
-    one_third = 1.0 / 3.0
-    nodes = TABLE + 1
+    one_third, quarter_turn, half_turn = 1.0 / 3.0, pi / 2, pi
+    plain_steps = PLAIN_STEPS[real]
+    nodes, last_interval = TABLE + 1, TABLE - 1
     largest_square, least_square = LARGEST_STEP**2, eps**2
+    # Series, highest power first: of the arc tangent, and of sine and cosine, whose argument is up to (pi / 2)^2.
+    terms, half_terms = (11, 7) if real is wp.float32 else (22, 12)
+    arctangent_series = wp.types.vector(terms, real)(*arctangent_coefficients(terms))
+    signed = [(i, (-1) ** i) for i in reversed(range(half_terms))]
+    sine_series, cosine_series = (
+        wp.types.vector(half_terms, real)(*(sign / factorial(2 * i + odd) for i, sign in signed)) for odd in (1, 0)
+    )
 
     @wp.func
     def least_depth(x: real, y: real):
         return wp.max(wp.max(wp.abs(x), wp.abs(y)) / real(STEEPEST), real(1e-12))
+
+    @wp.func
+    def arctangent(y: real, z: real):
+        """The angle of (z, y >= 0) to the z axis: atan2 without a call, so that loops become vector instructions."""
+        ahead = wp.abs(z)
+        ratio = wp.min(y, ahead) / wp.max(wp.max(y, ahead), real(1e-30))
+        square = ratio * ratio
+        series = real(0.0)
+        for i in range(terms):
+            series = series * square + arctangent_series[i]
+        angle = ratio * series
+        if y > ahead:
+            angle = real(quarter_turn) - angle
+        if z < real(0.0):
+            angle = real(half_turn) - angle
+        return angle
 
     # Lenses: h and its derivatives by s = x^2 + y^2, z, and the three parameters.
 
@@ -168,7 +236,7 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             return vec6(scale, real(0.0), real(0.0), real(0.0), real(0.0), real(0.0))
         r = wp.sqrt(s)
         i = real(1.0) / r
-        angle = wp.atan2(t * r, z)
+        angle = arctangent(t * r, z)
         across = real(1.0) / (z * z + square)
         by_t = r * z * across
         return vec6(
@@ -264,18 +332,17 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
 
     @wp.func
     def angular_direction(k: row, u: real, v: real):
+        """Through the sine and cosine of half the angle, whose series end soon."""
         gain = k[LENS]
         omega = k[LENS + 1]
-        square = omega * omega * (u * u + v * v)
-        one = real(1.0)
-        if square <= real(small):
-            sinc = one - square / real(6.0) * (one - square / real(20.0))
-            cos = one - square / real(2.0) * (one - square / real(12.0))
-        else:
-            angle = wp.sqrt(square)
-            sinc = wp.sin(angle) / angle
-            cos = wp.cos(angle)
-        return vec3(sinc / gain * u, sinc / gain * v, cos)
+        square = real(0.25) * omega * omega * (u * u + v * v)
+        sinc = real(0.0)
+        cos = real(0.0)
+        for i in range(half_terms):
+            sinc = sinc * square + sine_series[i]
+            cos = cos * square + cosine_series[i]
+        scale = sinc * cos / gain
+        return vec3(scale * u, scale * v, real(1.0) - real(2.0) * square * sinc * sinc)
 
     @wp.func
     def polynomial_direction(k: row, u: real, v: real):
@@ -373,10 +440,10 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
     # Reverse derivatives: cotangents of the pixel -> cotangents of the plane, of the point, of the parameters.
 
     @wp.func
-    def pull_to_distorted(k: row, p: vec2, g: vec2):
+    def pull_to_distorted(k: row, p: vec2, gx: real, gy: real):
         """From the pixel back to the distorted plane before the tilt, at distorted coordinates p."""
-        a = g[0] * k[FOCAL]
-        b = g[1] * k[FOCAL + 1]
+        a = gx * k[FOCAL]
+        b = gy * k[FOCAL + 1]
         if tilt == 1:
             w = homography(k, p[0], p[1])
             c = -(a * w[0] + b * w[1])
@@ -431,84 +498,67 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
     @wp.func
     def push_to_pixel(k: row, p: vec2, g: vec2):
         if tilt == 1:
-            a = pull_to_distorted(k, p, vec2(real(1.0), real(0.0)))
-            b = pull_to_distorted(k, p, vec2(real(0.0), real(1.0)))
+            a = pull_to_distorted(k, p, real(1.0), real(0.0))
+            b = pull_to_distorted(k, p, real(0.0), real(1.0))
             scale = real(1.0) / (a[0] * b[1] - a[1] * b[0])
             return vec2((b[1] * g[0] - b[0] * g[1]) * scale, (a[0] * g[1] - a[1] * g[0]) * scale)
         return vec2(g[0] / k[FOCAL], g[1] / k[FOCAL + 1])
 
     @wp.func
-    def pull_to_parameters(k: row, e: vec6, f: vec3, p: vec2, x: real, y: real, g: vec2, at_p: vec2, at_plane: vec2):
+    def pull_to_parameters(
+        k: row, e: vec6, f: vec3, p: vec2, x: real, y: real, gx: real, gy: real, at_p: vec2, at_plane: vec2
+    ):
         """Gradients by the parameters, from the cotangents of the pixel, the distorted plane (p) and the plane."""
-        out = row()
+        out = sum_row()
         u = e[0] * x
         v = e[0] * y
         seen = p
         if tilt == 1:
             w = homography(k, p[0], p[1])
             seen = vec2(w[0], w[1])
-            a = g[0] * k[FOCAL] * w[2]
-            b = g[1] * k[FOCAL + 1] * w[2]
+            a = gx * k[FOCAL] * w[2]
+            b = gy * k[FOCAL + 1] * w[2]
             c = -(a * w[0] + b * w[1])
-            out[TILT] = a * p[0]
-            out[TILT + 1] = a * p[1]
-            out[TILT + 2] = a
-            out[TILT + 3] = b * p[0]
-            out[TILT + 4] = b * p[1]
-            out[TILT + 5] = b
-            out[TILT + 6] = c * p[0]
-            out[TILT + 7] = c * p[1]
-            out[TILT + 8] = c
-        out[FOCAL] = g[0] * seen[0]
-        out[FOCAL + 1] = g[1] * seen[1]
-        out[FOCAL + 2] = g[0]
-        out[FOCAL + 3] = g[1]
+            out[at_tilt] = a * p[0]
+            out[at_tilt + 1] = a * p[1]
+            out[at_tilt + 2] = a
+            out[at_tilt + 3] = b * p[0]
+            out[at_tilt + 4] = b * p[1]
+            out[at_tilt + 5] = b
+            out[at_tilt + 6] = c * p[0]
+            out[at_tilt + 7] = c * p[1]
+            out[at_tilt + 8] = c
+        out[FOCAL] = gx * seen[0]
+        out[FOCAL + 1] = gy * seen[1]
+        out[FOCAL + 2] = gx
+        out[FOCAL + 3] = gy
         s = u * u + v * v
         by_f = at_p[0] * u + at_p[1] * v
         power = by_f * f[2]
         for i in range(numerator):
             power = power * s
-            out[NUMERATOR + i] = power
+            out[at_numerator + i] = power
         power = -by_f * f[0] * f[2]
         for i in range(denominator):
             power = power * s
-            out[DENOMINATOR + i] = power
+            out[at_denominator + i] = power
         if tangential == 1:
-            out[TANGENTIAL] = real(2.0) * v * by_f + at_p[1] * s
-            out[TANGENTIAL + 1] = real(2.0) * u * by_f + at_p[0] * s
+            out[at_tangential] = real(2.0) * v * by_f + at_p[1] * s
+            out[at_tangential + 1] = real(2.0) * u * by_f + at_p[0] * s
         if prism == 1:
-            out[PRISM] = at_p[0] * s
-            out[PRISM + 1] = at_p[0] * s * s
-            out[PRISM + 2] = at_p[1] * s
-            out[PRISM + 3] = at_p[1] * s * s
+            out[at_prism] = at_p[0] * s
+            out[at_prism + 1] = at_p[0] * s * s
+            out[at_prism + 2] = at_p[1] * s
+            out[at_prism + 3] = at_p[1] * s * s
         q = at_plane[0] * x + at_plane[1] * y
         factor = q * e[3]
         for i in range(lens_parameters):
             if is_polynomial == 1:
-                out[LENS + i] = factor
+                out[at_lens + i] = factor
                 factor = factor * e[4]
             else:
-                out[LENS + i] = e[3 + i] * q
+                out[at_lens + i] = e[3 + i] * q
         return out
-
-    @wp.func
-    def add(sums: total, by: row):
-        """The sums with those parameters added that this shape of lens has."""
-        for j in range(4):
-            sums[FOCAL + j] = sums[FOCAL + j] + wp.float64(by[FOCAL + j])
-        for j in range(lens_parameters):
-            sums[LENS + j] = sums[LENS + j] + wp.float64(by[LENS + j])
-        for j in range(numerator):
-            sums[NUMERATOR + j] = sums[NUMERATOR + j] + wp.float64(by[NUMERATOR + j])
-        for j in range(denominator):
-            sums[DENOMINATOR + j] = sums[DENOMINATOR + j] + wp.float64(by[DENOMINATOR + j])
-        for j in range(tangential_parameters):
-            sums[TANGENTIAL + j] = sums[TANGENTIAL + j] + wp.float64(by[TANGENTIAL + j])
-        for j in range(prism_parameters):
-            sums[PRISM + j] = sums[PRISM + j] + wp.float64(by[PRISM + j])
-        for j in range(tilt_parameters):
-            sums[TILT + j] = sums[TILT + j] + wp.float64(by[TILT + j])
-        return sums
 
     @wp.func
     def to_camera(k: row, p: vec3):
@@ -533,14 +583,19 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         return vec3(k[TRANSLATION], k[TRANSLATION + 1], k[TRANSLATION + 2])
 
     @wp.func
-    def add_pose(sums: total, of_R: vec3, by_R: vec3, of_t: vec3):
-        """The sums with the gradients of R, an outer product, and of t added."""
+    def add_pose(by: sum_row, of_R: vec3, by_R: vec3, of_t: vec3):
+        """Gradients by the parameters with those of R, an outer product, and of t filled in."""
         for i in range(3):
             for j in range(3):
-                at = ROTATION + 3 * i + j
-                sums[at] = sums[at] + wp.float64(of_R[i] * by_R[j])
-            sums[TRANSLATION + i] = sums[TRANSLATION + i] + wp.float64(of_t[i])
-        return sums
+                by[at_pose + 3 * i + j] = of_R[i] * by_R[j]
+            by[at_pose + 9 + i] = of_t[i]
+        return by
+
+    @wp.func
+    def depth_of(p: vec3):
+        if depth_is_z == 1:
+            return p[2]
+        return wp.length(p)
 
     @wp.func
     def load_row(parameters: wp.array2d(dtype=real), camera: int):
@@ -564,14 +619,24 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         item = first + wp.tid()
         camera = item // parts
         begin = (item - camera * parts) * part
+        end = wp.min(begin + part, points.shape[1])
         k = load_row(parameters, camera)
-        for i in range(begin, wp.min(begin + part, points.shape[1])):
-            p = to_camera(k, points[camera, i]) + translation(k)
-            xy[camera, i] = pixel_of(k, p[0], p[1], p[2])
-            if depth_is_z == 1:
-                depth[camera, i] = p[2]
-            else:
-                depth[camera, i] = wp.length(p)
+        p = block3()
+        for i in range(begin, end, lanes):
+            for lane in range(lanes):
+                here = wp.min(i + lane, end - 1)
+                point = points[camera, here]
+                for axis in range(3):
+                    p[axis, lane] = point[axis]
+            for lane in range(lanes):
+                turned = to_camera(k, vec3(p[0, lane], p[1, lane], p[2, lane])) + translation(k)
+                pixel = pixel_of(k, turned[0], turned[1], turned[2])
+                p[0, lane] = pixel[0]
+                p[1, lane] = pixel[1]
+                p[2, lane] = depth_of(turned)
+            for lane in range(wp.min(lanes, end - i)):
+                xy[camera, i + lane] = vec2(p[0, lane], p[1, lane])
+                depth[camera, i + lane] = p[2, lane]
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def project_backward(
@@ -580,8 +645,6 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         of_xy: wp.array2d(dtype=vec2),
         of_depth: wp.array2d(dtype=real),
         with_points: int,
-        with_parameters: int,
-        with_pose: int,
         parts: int,
         part: int,
         first: int,
@@ -591,37 +654,60 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         item = first + wp.tid()
         camera = item // parts
         begin = (item - camera * parts) * part
+        end = wp.min(begin + part, points.shape[1])
         k = load_row(parameters, camera)
-        sums = total()
-        for i in range(begin, wp.min(begin + part, points.shape[1])):
-            given = points[camera, i]
-            p = to_camera(k, given) + translation(k)
-            e = scale_of(k, p[0], p[1], p[2])
-            u = e[0] * p[0]
-            v = e[0] * p[1]
-            f = vec3(real(1.0), real(0.0), real(1.0))
-            bent = vec2(u, v)
-            if distorts == 1:
-                f = radial(k, u * u + v * v)
-                bent = distort(k, f, u, v)
-            g = of_xy[camera, i]
-            at_bent = pull_to_distorted(k, bent, g)
-            at_plane = pull_to_plane(k, f, u, v, at_bent)
-            out = pull_to_point(e, p[0], p[1], at_plane)
-            d = of_depth[camera, i]
-            if depth_is_z == 1:
-                out = out + vec3(real(0.0), real(0.0), d)
-            else:
-                out = out + p * (d * inverse_or_zero(wp.length(p)))
+        p = block3()
+        upstream = block3()
+        sums = sums_block()
+        for i in range(begin, end, lanes):
+            for lane in range(lanes):
+                here = wp.min(i + lane, end - 1)
+                point = points[camera, here]
+                for axis in range(3):
+                    p[axis, lane] = point[axis]
+                above = of_xy[camera, here]
+                upstream[0, lane] = above[0]
+                upstream[1, lane] = above[1]
+                upstream[2, lane] = of_depth[camera, here]
+                if i + lane >= end:  # the last point again: it counts once
+                    upstream[0, lane] = real(0.0)
+                    upstream[1, lane] = real(0.0)
+                    upstream[2, lane] = real(0.0)
+            for lane in range(lanes):
+                point = vec3(p[0, lane], p[1, lane], p[2, lane])
+                turned = to_camera(k, point) + translation(k)
+                e = scale_of(k, turned[0], turned[1], turned[2])
+                u = e[0] * turned[0]
+                v = e[0] * turned[1]
+                f = vec3(real(1.0), real(0.0), real(1.0))
+                bent = vec2(u, v)
+                if distorts == 1:
+                    f = radial(k, u * u + v * v)
+                    bent = distort(k, f, u, v)
+                gx = upstream[0, lane]
+                gy = upstream[1, lane]
+                at_bent = pull_to_distorted(k, bent, gx, gy)
+                at_plane = pull_to_plane(k, f, u, v, at_bent)
+                out = pull_to_point(e, turned[0], turned[1], at_plane)
+                if depth_is_z == 1:
+                    out = out + vec3(real(0.0), real(0.0), upstream[2, lane])
+                else:
+                    out = out + turned * (upstream[2, lane] * inverse_or_zero(wp.length(turned)))
+                moved = to_world(k, out)
+                for axis in range(3):
+                    p[axis, lane] = moved[axis]
+                by = pull_to_parameters(k, e, f, bent, turned[0], turned[1], gx, gy, at_bent, at_plane)
+                by = add_pose(by, out, point, out)
+                for j in range(num_summed):
+                    sums[j, lane] = sums[j, lane] + by[j]
             if with_points == 1:
-                of_points[camera, i] = to_world(k, out)
-            if with_pose == 1:
-                sums = add_pose(sums, out, given, out)
-            if with_parameters == 1:
-                by = pull_to_parameters(k, e, f, bent, p[0], p[1], g, at_bent, at_plane)
-                sums = add(sums, by)
-        for j in range(NUM_PARAMETERS):
-            of_parameters[item, j] = sums[j]
+                for lane in range(wp.min(lanes, end - i)):
+                    of_points[camera, i + lane] = vec3(p[0, lane], p[1, lane], p[2, lane])
+        for j in range(num_summed):
+            total = wp.float64(0.0)
+            for lane in range(lanes):
+                total = total + wp.float64(sums[j, lane])
+            of_parameters[item, j] = total
 
     @wp.func
     def undistorted_radius(k: row, rho: real, largest: real):
@@ -663,16 +749,22 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         ratios[camera, i] = ratio
 
     @wp.func
-    def start(k: row, m: extra, ratios: wp.array2d(dtype=real), camera: int, target: vec2):
-        """Without the radial part, from the table or, outside of the image, by iteration."""
-        square = wp.dot(target, target)
-        place = square / m[EXTENT] * real(TABLE)
-        if place < real(TABLE):
-            i = int(place)
-            low = ratios[camera, i]
-            return target * (low + (place - real(i)) * (ratios[camera, i + 1] - low))
-        rho = wp.sqrt(square)
-        return target * (undistorted_radius(k, rho, m[BRACKET]) / rho)
+    def tabled_start(m: extra, ratios: wp.array2d(dtype=real), camera: int, x: real, y: real):
+        """The factor that takes the radial part away, about: right in the image, where the table reaches."""
+        place = wp.min((x * x + y * y) / m[EXTENT] * real(TABLE), real(TABLE))
+        if not (place >= real(0.0)):
+            place = real(0.0)  # NaN
+        i = int(wp.min(place, real(last_interval)))
+        low = ratios[camera, i]
+        return low + (place - real(i)) * (ratios[camera, i + 1] - low)
+
+    @wp.func
+    def start(k: row, m: extra, target: vec2):
+        """Without the radial part, by iteration."""
+        rho = wp.length(target)
+        if rho > real(0.0):
+            return target * (undistorted_radius(k, rho, m[BRACKET]) / rho)
+        return target
 
     @wp.func
     def newton_step(j: vec4, gap: vec2):
@@ -723,6 +815,32 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
             found = real(1.0)
         return vec3(at[0], at[1], found)
 
+    @wp.func
+    def plain_step(k: row, u: real, v: real, x: real, y: real):
+        """One step of Newton's method from (u, v) towards what is distorted to (x, y)."""
+        f = radial(k, u * u + v * v)
+        j = distort_jacobian(k, f, u, v)
+        bent = distort(k, f, u, v)
+        gx = x - bent[0]
+        gy = y - bent[1]
+        inverse = real(1.0) / (j[0] * j[3] - j[1] * j[2])
+        return vec2(u + (j[3] * gx - j[1] * gy) * inverse, v + (j[0] * gy - j[2] * gx) * inverse)
+
+    @wp.func
+    def is_solution(k: row, m: extra, u: real, v: real, x: real, y: real):
+        """1 where Newton's method has arrived and the distortion keeps its orientation before the fold, else 0."""
+        square = u * u + v * v
+        f = radial(k, square)
+        j = distort_jacobian(k, f, u, v)
+        bent = distort(k, f, u, v)
+        gap = wp.max(wp.abs(x - bent[0]), wp.abs(y - bent[1]))
+        size = wp.max(real(1.0), wp.max(wp.abs(x), wp.abs(y)))
+        turned = j[0] * j[3] - j[1] * j[2]
+        answer = real(0.0)
+        if wp.min(wp.min(real(rounding) * size - gap, turned), m[FOLD] - square) >= real(0.0):
+            answer = real(1.0)
+        return answer
+
     @wp.kernel(module="unique", module_options=OPTIONS)
     def unproject(
         xy: wp.array2d(dtype=vec2),
@@ -745,30 +863,81 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         m = extra()
         for i in range(NUM_LIMITS):
             m[i] = limits[camera, i]
-        for i in range(begin, wp.min(begin + part, xy.shape[1])):
-            pixel = xy[camera, i]
-            a = (pixel[0] - k[FOCAL + 2]) / k[FOCAL]
-            b = (pixel[1] - k[FOCAL + 3]) / k[FOCAL + 1]
-            if tilt == 1:
-                c = real(1.0) / (m[UNTILT + 6] * a + m[UNTILT + 7] * b + m[UNTILT + 8])
-                x = (m[UNTILT] * a + m[UNTILT + 1] * b + m[UNTILT + 2]) * c
-                b = (m[UNTILT + 3] * a + m[UNTILT + 4] * b + m[UNTILT + 5]) * c
-                a = x
-            plane = vec3(a, b, real(1.0))
+        end = wp.min(begin + part, xy.shape[1])
+        p = block5()  # the distorted plane, depth, the plane
+        rays = block6()  # and points
+        found = block1()
+        for i in range(begin, end, lanes):
+            for lane in range(lanes):
+                here = wp.min(i + lane, end - 1)
+                pixel = xy[camera, here]
+                p[0, lane] = pixel[0]
+                p[1, lane] = pixel[1]
+                if with_pose == 1:
+                    p[2, lane] = depth[camera, here]
+            for lane in range(lanes):
+                a = (p[0, lane] - k[FOCAL + 2]) / k[FOCAL]
+                b = (p[1, lane] - k[FOCAL + 3]) / k[FOCAL + 1]
+                if tilt == 1:
+                    c = real(1.0) / (m[UNTILT + 6] * a + m[UNTILT + 7] * b + m[UNTILT + 8])
+                    x = (m[UNTILT] * a + m[UNTILT + 1] * b + m[UNTILT + 2]) * c
+                    b = (m[UNTILT + 3] * a + m[UNTILT + 4] * b + m[UNTILT + 5]) * c
+                    a = x
+                p[0, lane] = a
+                p[1, lane] = b
+                p[3, lane] = a
+                p[4, lane] = b
+                found[0, lane] = real(1.0)
             if distorts == 1:
-                target = vec2(a, b)
-                plane = undistort(k, m, start(k, m, ratios, camera, target), target)
-            ray = vec3(real(0.0), real(0.0), real(1.0))
-            there = wp.uint8(0)
-            if plane[2] > real(0.0) and plane[0] * plane[0] + plane[1] * plane[1] < m[LIMIT]:
-                ray = direction_of(k, plane[0], plane[1])
+                for lane in range(lanes):
+                    x = p[0, lane]
+                    y = p[1, lane]
+                    ratio = tabled_start(m, ratios, camera, x, y)
+                    u = ratio * x
+                    v = ratio * y
+                    for _step in range(plain_steps):
+                        at = plain_step(k, u, v, x, y)
+                        u = at[0]
+                        v = at[1]
+                    p[3, lane] = u
+                    p[4, lane] = v
+                    found[0, lane] = is_solution(k, m, u, v, x, y)
+                for lane in range(lanes):
+                    if found[0, lane] == real(0.0):
+                        target = vec2(p[0, lane], p[1, lane])
+                        plane = undistort(k, m, start(k, m, target), target)
+                        p[3, lane] = plane[0]
+                        p[4, lane] = plane[1]
+                        found[0, lane] = plane[2]
+            for lane in range(lanes):
+                u = p[3, lane]
+                v = p[4, lane]
+                there = real(0.0)
+                if u * u + v * v < m[LIMIT]:
+                    there = found[0, lane]
+                ray = direction_of(k, u, v)
+                scale = real(1.0)
                 if depth_is_z == 0:
-                    ray = ray / wp.length(ray)
-                there = wp.uint8(1)
-            directions[camera, i] = ray
-            seen[camera, i] = there
-            if with_pose == 1:
-                points[camera, i] = to_world(k, ray * depth[camera, i] - translation(k))
+                    scale = real(1.0) / wp.length(ray)
+                x = ray[0] * scale
+                y = ray[1] * scale
+                z = ray[2] * scale
+                if there == real(0.0):
+                    x = real(0.0)
+                    y = real(0.0)
+                    z = real(1.0)
+                point = to_world(k, vec3(x, y, z) * p[2, lane] - translation(k))
+                found[0, lane] = there
+                rays[0, lane] = x
+                rays[1, lane] = y
+                rays[2, lane] = z
+                for axis in range(3):
+                    rays[3 + axis, lane] = point[axis]
+            for lane in range(wp.min(lanes, end - i)):
+                directions[camera, i + lane] = vec3(rays[0, lane], rays[1, lane], rays[2, lane])
+                seen[camera, i + lane] = wp.uint8(found[0, lane])
+                if with_pose == 1:
+                    points[camera, i + lane] = vec3(rays[3, lane], rays[4, lane], rays[5, lane])
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def unproject_backward(
@@ -777,7 +946,6 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         parameters: wp.array2d(dtype=real),
         depth: wp.array2d(dtype=real),
         upstream: wp.array2d(dtype=vec3),
-        with_parameters: int,
         with_pose: int,
         parts: int,
         part: int,
@@ -790,21 +958,31 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
         item = first + wp.tid()
         camera = item // parts
         begin = (item - camera * parts) * part
+        end = wp.min(begin + part, directions.shape[1])
         k = load_row(parameters, camera)
-        sums = total()
-        for i in range(begin, wp.min(begin + part, directions.shape[1])):
-            out = vec2(real(0.0), real(0.0))
-            along = real(0.0)
-            if seen[camera, i] == wp.uint8(1):
-                p = directions[camera, i]
-                c = upstream[camera, i]
+        rays = block3()
+        c = block3()
+        away = block1()
+        sums = sums_block()
+        for i in range(begin, end, lanes):
+            for lane in range(lanes):
+                here = wp.min(i + lane, end - 1)
+                ray = directions[camera, here]
+                above = upstream[camera, here]
+                if (
+                    seen[camera, here] == wp.uint8(0) or i + lane >= end
+                ):  # rays unseen point ahead: they divide by no zero
+                    above = vec3(real(0.0), real(0.0), real(0.0))
+                for axis in range(3):
+                    rays[axis, lane] = ray[axis]
+                    c[axis, lane] = above[axis]
+                away[0, lane] = real(1.0)
                 if with_pose == 1:
-                    g = c
-                    c = to_camera(k, g)
-                    away = depth[camera, i]
-                    sums = add_pose(sums, p * away - translation(k), g, -c)
-                    along = wp.dot(c, p)
-                    c = c * away
+                    away[0, lane] = depth[camera, here]
+            for lane in range(lanes):
+                p = vec3(rays[0, lane], rays[1, lane], rays[2, lane])
+                g = vec3(c[0, lane], c[1, lane], c[2, lane])
+                turned = to_camera(k, g)
                 e = scale_of(k, p[0], p[1], p[2])
                 u = e[0] * p[0]
                 v = e[0] * p[1]
@@ -813,15 +991,24 @@ def make_lens_kernels(real: Any, shape: LensShape) -> LensKernels:
                 if distorts == 1:
                     f = radial(k, u * u + v * v)
                     bent = distort(k, f, u, v)
-                at_plane = push_to_plane(e, p, c)
+                at_plane = push_to_plane(e, p, turned * away[0, lane])
                 at_bent = push_to_distorted(k, f, u, v, at_plane)
                 out = push_to_pixel(k, bent, at_bent)
-                if with_parameters == 1:
-                    sums = add(sums, -pull_to_parameters(k, e, f, bent, p[0], p[1], out, at_bent, at_plane))
-            of_xy[camera, i] = out
-            if with_pose == 1:
-                of_depth[camera, i] = along
-        for j in range(NUM_PARAMETERS):
-            of_parameters[item, j] = sums[j]
+                by = pull_to_parameters(k, e, f, bent, p[0], p[1], -out[0], -out[1], -at_bent, -at_plane)
+                by = add_pose(by, p * away[0, lane] - translation(k), g, -turned)
+                for j in range(num_summed):
+                    sums[j, lane] = sums[j, lane] + by[j]
+                c[0, lane] = out[0]
+                c[1, lane] = out[1]
+                c[2, lane] = wp.dot(turned, p)
+            for lane in range(wp.min(lanes, end - i)):
+                of_xy[camera, i + lane] = vec2(c[0, lane], c[1, lane])
+                if with_pose == 1:
+                    of_depth[camera, i + lane] = c[2, lane]
+        for j in range(num_summed):
+            total = wp.float64(0.0)
+            for lane in range(lanes):
+                total = total + wp.float64(sums[j, lane])
+            of_parameters[item, j] = total
 
     return LensKernels(project, project_backward, starts, unproject, unproject_backward)
