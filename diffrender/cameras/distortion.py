@@ -9,6 +9,9 @@ from torch import Tensor
 from diffrender.cameras.lenses import STEEPEST
 from diffrender.cameras.radial import first_positive_root, invert_monotone, polynomial
 
+# The radii at which `one_to_one` looks: up to 76 degrees off the axis of a pinhole, and all around a fisheye.
+WIDEST, STEPS = 4.0, 257
+
 
 @dataclass(frozen=True, eq=False)
 class Distortion:
@@ -86,6 +89,29 @@ class Distortion:
         fold = first_positive_root(torch.stack(growth[1:], dim=-1))
         return torch.minimum(fold, first_positive_root(d[..., 1:])) if self.denominator else fold
 
+    def one_to_one(self) -> Tensor | float:
+        """An s up to which no two points fall together, where `distort` is more than a radial function.
+
+        The radial part is the gradient of a potential whose second derivatives are f and (r f)': it takes points apart
+        by at least m, the least of these inside of a circle. The rest takes them together by at most M, its steepest
+        slope inside. As long as M < m no two meet: there are no more than one, and `fold` tells the rest.
+        """
+        if not self.tangential and not self.prism:
+            return float("inf")
+        like = (*self.tangential, *self.prism)[0].detach()
+        r = torch.linspace(0.0, WIDEST, STEPS, dtype=like.dtype, device=like.device).expand(*like.shape, -1)
+        detached = Distortion(*(tuple(c.detach()[..., None] for c in part) for part in self._untilted()))
+        factor, slope = detached._radial(r * r)
+        apart = torch.minimum(factor, factor + 2 * r * r * slope).cummin(-1).values
+        p1, p2 = detached.tangential or (0.0, 0.0)
+        s1, s2, s3, s4 = detached.prism or (0.0,) * 4
+        together = 6 * r * _size(p1, p2) + 2 * r * _size(s1, s3) + 4 * r**3 * _size(s2, s4)
+        certain = (together < apart).cummin(-1).values
+        return (r * certain).amax(-1) ** 2
+
+    def _untilted(self) -> tuple[tuple[Tensor, ...], ...]:
+        return self.numerator, self.denominator, self.tangential, self.prism
+
     def undistort_radially(self, x: Tensor, y: Tensor, limit: Tensor | float) -> tuple[Tensor, Tensor]:
         """Plane coordinates without the radial part, for s <= `limit`: where Newton's method starts."""
 
@@ -160,6 +186,10 @@ class Distortion:
 
 def _derivative(coefficients: Sequence[Tensor | float]) -> tuple[Tensor | float, ...]:
     return tuple(i * c for i, c in enumerate(coefficients) if i) or (0.0,)
+
+
+def _size(x: Tensor | float, y: Tensor | float) -> Tensor:
+    return torch.hypot(torch.as_tensor(x), torch.as_tensor(y))
 
 
 def bracket_end(limit: Tensor) -> Tensor:

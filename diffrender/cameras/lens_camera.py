@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffrender.cameras.base import ROUND_TRIP_ANGLE
 from diffrender.cameras.distortion import Distortion, bracket_end
 from diffrender.cameras.intrinsics import IntrinsicsCamera
 from diffrender.cameras.inverse import PointCameras, fill, length, newton, newton_step, recorded_step, solve2
@@ -60,7 +61,16 @@ class LensCamera(KernelCamera, IntrinsicsCamera):
         h = lens.scale(x, y, z)
         u, v = h * x, h * y
         _, growing = distortion.jacobian(u, v)
-        return seen & growing & (u * u + v * v < distortion.fold()) & distortion.tilted_ahead(*distortion.distort(u, v))
+        x, y = distortion.distort(u, v)
+        s = u * u + v * v
+        valid = seen & growing & (s < distortion.fold()) & distortion.tilted_ahead(x, y)
+        # What is not radial may turn the plane over and back again before the radial part folds: the inverse tells.
+        doubtful = valid & (s >= distortion.one_to_one())
+        if not bool(doubtful.any()):
+            return valid
+        back = self._undistorted(torch.where(doubtful, x, 0.0), torch.where(doubtful, y, 0.0))
+        missed = torch.linalg.vector_norm(back - torch.stack((u, v), dim=-1), dim=-1)
+        return valid & (~doubtful | (missed < ROUND_TRIP_ANGLE.get(points.dtype, 1e-2) * (1 + s)))  # False for NaN
 
     def kernel_shape(self) -> LensShape:
         lens, distortion = self.lens(), self.distortion()

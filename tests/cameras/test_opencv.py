@@ -58,20 +58,23 @@ def test_opencv_camera_projects_as_opencv_half_a_pixel_aside(count: int, dtype: 
 
 
 @pytest.mark.parametrize("count", sorted(COEFFICIENTS))
-def test_jacobian_by_parameters_is_opencvs(count: int) -> None:
+def test_jacobian_by_pose_and_parameters_is_opencvs(count: int) -> None:
     dist = torch.tensor(COEFFICIENTS[count], dtype=torch.float64)
     camera = from_opencv(K, dist, rvec=RVEC, t=TVEC, size=SIZE, dtype=torch.float64)
-    points = world_points(camera)[:20]
-    _, jacobian = cv2.projectPoints(points.numpy(), RVEC, TVEC, K, dist.numpy())
-
-    def project(t: Tensor, fx: Tensor, fy: Tensor, cx: Tensor, cy: Tensor, dist: Tensor) -> Tensor:
-        return OpenCVCamera(fx, fy, cx, cy, dist, R=camera.R, t=t, size=SIZE).project(points)[0]
-
     assert isinstance(camera, OpenCVCamera)
-    parameters = (camera.t, camera.fx, camera.fy, camera.cx, camera.cy, camera.dist)
-    ours = torch.cat([part.reshape(40, -1) for part in torch.autograd.functional.jacobian(project, parameters)], dim=-1)
-    # OpenCV's columns: rotation (3), translation (3), fx, fy, cx, cy, distortion.
-    torch.testing.assert_close(ours, torch.from_numpy(jacobian[:, 3:]), rtol=1e-8, atol=1e-8)
+    points = world_points(camera)
+    _, jacobian = cv2.projectPoints(points.numpy(), RVEC, TVEC, K, dist.numpy())
+    # A camera for each point, whose parameters belong to it alone: two sums have all the derivatives.
+    given = (torch.from_numpy(RVEC), camera.t, camera.fx, camera.fy, camera.cx, camera.cy, camera.dist)
+    leaves = [value.expand(len(points), *value.shape).clone().requires_grad_() for value in given]
+    rvec, t, *intrinsics = leaves
+    xy, _ = OpenCVCamera(*intrinsics, R=so3_exp(rvec), t=t, size=SIZE).project(points[:, None])
+    rows = [torch.autograd.grad(part.sum(), leaves, retain_graph=True) for part in xy.unbind(-1)]
+    ours = torch.stack([torch.cat([part.reshape(len(points), -1) for part in row], dim=-1) for row in rows], dim=1)
+    # Relative to the largest in each column: rotation (3), translation (3), fx, fy, cx, cy, distortion.
+    theirs = torch.from_numpy(jacobian).reshape(len(points), 2, -1)
+    largest = theirs.abs().amax((0, 1))
+    torch.testing.assert_close(ours / largest, theirs / largest, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("count", sorted(COEFFICIENTS))
@@ -166,6 +169,32 @@ def test_valid_points_of_a_distorted_camera_come_back(count: int) -> None:
     assert len(points) > 1000
     xy, depth = camera.project(points)
     torch.testing.assert_close(camera.unproject(xy, depth), points, rtol=0, atol=1e-9)
+
+
+FAR_OUT = {
+    **{f"{count} coefficients": COEFFICIENTS[count] for count in COEFFICIENTS},
+    "strong tilt and prism": [0.3, 0.1, 1e-3, -2e-3, 0.01, 0.5, 0.1, 0.02, 0.02, -0.01, 0.03, 0.01, 0.15, -0.2],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", FAR_OUT)
+def test_what_is_valid_far_out_comes_back(name: str, dtype: torch.dtype) -> None:
+    """Prism terms turn the plane over and back again, 80 degrees off the axis: what lies beyond is not valid."""
+    camera = OpenCVCamera(500.0, 510.0, 320.0, 240.0, FAR_OUT[name], size=SIZE, t=torch.zeros(3, dtype=dtype))
+    angle = torch.deg2rad(torch.linspace(0.0, 89.9, 300, dtype=torch.float64))[:, None]
+    around = torch.linspace(0.0, 2 * torch.pi, 73, dtype=torch.float64)
+    aside = torch.sin(angle)
+    points = torch.stack(torch.broadcast_tensors(aside * around.cos(), aside * around.sin(), torch.cos(angle)), dim=-1)
+    points = points.to(dtype).reshape(-1, 3)
+    valid = camera.valid(points)
+    assert valid[points[:, 2] > 0.85].all()  # 30 degrees
+    xy, depth = camera.project(points)
+    assert torch.isfinite(xy).all()
+    back = camera.unproject(xy[valid], depth[valid])
+    assert torch.isfinite(back).all()
+    off = (back - points[valid]).norm(dim=-1)
+    assert float(off.max()) < (1e-2 if dtype == torch.float32 else 1e-5)
 
 
 def test_bad_arguments_are_named() -> None:
