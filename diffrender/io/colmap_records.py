@@ -1,5 +1,6 @@
 """What COLMAP's files hold, as plain tensors; and its camera models: number, name, and the order of parameters."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from ..cameras import (
     FOVCamera,
     OpenCVCamera,
     PinholeCamera,
+    ScaramuzzaCamera,
     ThinPrismFisheyeCamera,
     quaternion_to_matrix,
 )
@@ -38,6 +40,15 @@ def _radial(fx: Tensor, fy: Tensor, cx: Tensor, cy: Tensor, *k: Tensor, size: tu
     return OpenCVCamera(fx, fy, cx, cy, (*k, *[0.0] * (4 - len(k))), size=size)
 
 
+def _division(fx: Tensor, fy: Tensor, cx: Tensor, cy: Tensor, k: Tensor, *, size: tuple[int, int]) -> Camera:
+    """The ray of plane coordinates (u, v) is (u, v, 1 + k (u^2 + v^2)): OCamCalib's with two coefficients."""
+    return ScaramuzzaCamera(cx, cy, (-fx, 0.0, -k / fx), fy / fx, size=size)
+
+
+def _panorama(w: Tensor, h: Tensor, *, size: tuple[int, int]) -> Camera:
+    return EquirectangularCamera(w / (2 * math.pi), h / math.pi, w / 2, h / 2, size=size)
+
+
 # Numbers, names and orders: src/colmap/sensor/models.h.
 MODELS: dict[str, Model] = {
     "SIMPLE_PINHOLE": Model(0, "f, cx, cy", PinholeCamera),
@@ -52,12 +63,12 @@ MODELS: dict[str, Model] = {
     "RADIAL_FISHEYE": Model(9, "f, cx, cy, k1, k2", _lens(FisheyeCamera)),
     "THIN_PRISM_FISHEYE": Model(10, "fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, sx1, sy1", _lens(ThinPrismFisheyeCamera)),
     "RAD_TAN_THIN_PRISM_FISHEYE": Model(11, "fx, fy, cx, cy, k0, k1, k2, k3, k4, k5, p0, p1, s0, s1, s2, s3", None),
-    "SIMPLE_DIVISION": Model(12, "f, cx, cy, k", None),
-    "DIVISION": Model(13, "fx, fy, cx, cy, k", None),
+    "SIMPLE_DIVISION": Model(12, "f, cx, cy, k", _division),
+    "DIVISION": Model(13, "fx, fy, cx, cy, k", _division),
     "SIMPLE_FISHEYE": Model(14, "f, cx, cy", FisheyeCamera),
     "FISHEYE": Model(15, "fx, fy, cx, cy", FisheyeCamera),
     "EUCM": Model(16, "fx, fy, cx, cy, alpha, beta", EUCMCamera),
-    "EQUIRECTANGULAR": Model(17, "w, h", lambda w, h, *, size: EquirectangularCamera(size=size).to(dtype=w.dtype)),
+    "EQUIRECTANGULAR": Model(17, "w, h", _panorama),
 }
 
 

@@ -1,6 +1,7 @@
 """Converters: the same point in the same pixel, by the formulas that the others' documentation gives."""
 
 import math
+from typing import Any
 
 import kornia
 import numpy as np
@@ -159,6 +160,30 @@ def test_pytorch3d_arguments_that_do_not_fit_are_refused() -> None:
         from_pytorch3d(R, T, torch.ones(3), torch.ones(2), size=SIZE, in_ndc=True)
     with pytest.raises(TypeError, match="PyTorch3D's own cameras are no FisheyeCamera"):
         to_pytorch3d(FisheyeCamera(1.0, 1.0, 1.0, 1.0, size=SIZE))
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.parametrize("size", [(48, 80), (80, 48)], ids=["wide", "tall"])
+def test_pytorch3d_itself_sees_the_same(size: tuple[int, int]) -> None:
+    theirs = pytest.importorskip("pytorch3d.renderer.cameras")
+
+    def screen(camera: Any) -> Tensor:
+        ahead = camera.get_world_to_view_transform().transform_points(POINTS)[..., 2]
+        assert bool((ahead > 0).all())
+        return camera.transform_points_screen(POINTS, image_size=[size])[..., :2].reshape(-1, 2)
+
+    for ours in (PINHOLE, PARALLEL):
+        given = to_pytorch3d(ours.crop(0, 0, *size))
+        kind = theirs.PerspectiveCameras if ours is PINHOLE else theirs.OrthographicCameras
+        torch.testing.assert_close(screen(kind(**given)), ours.project(POINTS)[0], **EXACT)
+        f, p = torch.tensor([[1.7, 1.9]]).double(), torch.tensor([[0.2, -0.1]]).double()
+        R, T = given["R"], given["T"]
+        camera = from_pytorch3d(R, T, f, p, size=size, in_ndc=True, orthographic=ours is PARALLEL)
+        ndc = kind(R=R, T=T, focal_length=f, principal_point=p, in_ndc=True)
+        torch.testing.assert_close(screen(ndc), camera[0].project(POINTS)[0], **EXACT)
+    by_angle = theirs.FoVPerspectiveCameras(R=R, T=T, fov=torch.tensor([40.0]).double(), aspect_ratio=1.25)
+    camera = from_pytorch3d_fov(R[0], T[0], 40.0, aspect_ratio=1.25, size=size)
+    torch.testing.assert_close(screen(by_angle), camera.project(POINTS)[0], **EXACT)
 
 
 # --- kornia and trimesh -------------------------------------------------------------------------------------------

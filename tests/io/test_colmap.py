@@ -186,6 +186,52 @@ def test_cameras_go_there_and_back(camera: Camera, model: str, tmp_path: Path) -
     torch.testing.assert_close(back.image_cameras()[0].project(points), camera.project(points), atol=1e-4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("k", [0.0, 0.1, -0.1])
+def test_division_model_divides_by_one_and_k_times_the_square_of_the_radius(k: float) -> None:
+    points = floats((0.3, -0.2, 1.0), (0.0, 0.0, 2.0), (-1.0, 0.8, 1.5))
+    plane = points[:, :2] / points[:, 2:]
+    for model, focal, fy in (("SIMPLE_DIVISION", (60.0,), 60.0), ("DIVISION", (60.0, 70.0), 70.0)):
+        camera = ColmapCamera(1, model, (40, 60), floats(*focal, 30.0, 20.0, k)).camera()
+        uv = (camera.project(points)[0] - floats(30.0, 20.0)) / floats(60.0, fy)
+        torch.testing.assert_close(uv / (1 + k * (uv * uv).sum(-1, keepdim=True)), plane, rtol=0, atol=1e-13)
+
+
+PARAMETERS = {
+    "SIMPLE_PINHOLE": (500, 320, 240),
+    "PINHOLE": (500, 510, 320, 240),
+    "SIMPLE_RADIAL": (500, 320, 240, -0.1),
+    "RADIAL": (500, 320, 240, -0.1, 0.02),
+    "OPENCV": (500, 510, 320, 240, -0.1, 0.02, 1e-3, -2e-3),
+    "OPENCV_FISHEYE": (400, 410, 320, 240, 0.05, -0.01, 2e-3, -3e-4),
+    "FULL_OPENCV": (500, 510, 320, 240, 0.4, 0.1, 1e-3, -2e-3, 0.01, 0.7, 0.2, 0.02),
+    "FOV": (400, 410, 320, 240, 0.9),
+    "SIMPLE_RADIAL_FISHEYE": (400, 320, 240, 0.05),
+    "RADIAL_FISHEYE": (400, 320, 240, 0.05, -0.01),
+    "THIN_PRISM_FISHEYE": (400, 410, 320, 240, 0.05, -0.01, 2e-3, -1e-3, 2e-3, -3e-4, 3e-3, -2e-3),
+    "SIMPLE_DIVISION": (500, 320, 240, 0.1),
+    "DIVISION": (500, 510, 320, 240, -0.1),
+    "SIMPLE_FISHEYE": (400, 320, 240),
+    "FISHEYE": (400, 410, 320, 240),
+    "EUCM": (400, 410, 320, 240, 0.6, 1.2),
+    "EQUIRECTANGULAR": (640, 480),
+}
+
+
+@pytest.mark.parametrize("model", PARAMETERS)
+def test_colmap_itself_sees_the_same(model: str) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    if model not in pycolmap.CameraModelId.__members__:
+        pytest.skip(f"this COLMAP has no {model}")
+    theirs = pycolmap.Camera(model=model, width=640, height=480, params=[float(x) for x in PARAMETERS[model]])
+    camera = ColmapCamera(1, model, (480, 640), floats(*PARAMETERS[model])).camera()
+    xy = torch.rand(10_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = camera.unproject(xy * floats(640.0, 480.0), torch.ones(10_000, dtype=torch.float64))
+    points = points[torch.isfinite(points).all(-1) & (points[:, 2] > 0.1)]
+    assert len(points) > 4000
+    expected = torch.from_numpy(np.array(theirs.img_from_cam(points.numpy())))
+    torch.testing.assert_close(camera.project(points)[0], expected, rtol=0, atol=1e-9)
+
+
 def test_cameras_that_colmap_has_not_are_refused() -> None:
     with pytest.raises(TypeError, match="COLMAP has no model for this camera: OrthographicCamera"):
         ColmapCamera.from_camera(OrthographicCamera(1.0, 1.0, 1.0, 1.0, size=(4, 4)))
@@ -195,8 +241,8 @@ def test_cameras_that_colmap_has_not_are_refused() -> None:
         ColmapCamera.from_camera(EquirectangularCamera(size=(4, 8)))
     with pytest.raises(ValueError, match=r"a single one; got a batch of \(2,\)"):
         ColmapCamera.from_camera(PinholeCamera(torch.ones(2), 1.0, 1.0, 1.0, size=(4, 4)))
-    with pytest.raises(ValueError, match="camera 1 is DIVISION, which no camera here is like; there are SIMPLE"):
-        ColmapCamera(1, "DIVISION", (4, 4), floats(1, 1, 1, 1, 0)).camera()
+    with pytest.raises(ValueError, match="camera 1 is RAD_TAN_THIN_PRISM_FISHEYE, which no camera here is like; there"):
+        ColmapCamera(1, "RAD_TAN_THIN_PRISM_FISHEYE", (4, 4), floats(1, 1, *[0] * 14)).camera()
     with pytest.raises(ValueError, match="names and cameras must be as many, and not none; got 1 and 0"):
         ColmapModel.from_cameras(["a"], [])
 
