@@ -55,7 +55,7 @@ FOLD, BRACKET, LIMIT, EXTENT, UNTILT, NUM_LIMITS = 0, 1, 2, 3, 4, 13
 TABLE = 512  # intervals of the squared radius up to EXTENT, for which starts of the inverse are stored
 
 MAX_BISECTIONS = 60  # exhaust float64
-MAX_ITERATIONS = 40  # of Newton's method in the plane, which needs about 3; the rest is for backtracking near folds
+MAX_ITERATIONS = 100  # of Newton's method in the plane, which needs about 3; the rest is for points far out
 START = 1e-4  # relative change of the radius after which Newton's method in the plane takes over, much closer
 LARGEST_STEP = 0.5
 SHRINK = 0.25
