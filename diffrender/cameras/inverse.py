@@ -17,7 +17,7 @@ CameraType = TypeVar("CameraType", bound="Camera")
 Attempt: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Move: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-MAX_ITERATIONS = 100  # a start is a few degrees off, Newton needs about 5; the rest is for points far out, and near folds
+MAX_ITERATIONS = 100  # a start is a few degrees off, Newton needs about 5; the rest is for points far out and folds
 SHRINK = 0.25  # of a step that did not bring the pixel closer
 LARGEST_STEP = 0.5  # of a step, in radians (or on the plane): farther than that no linearization of a lens holds
 CELLS = 32  # per axis: pixels of one cell share their start
