@@ -2,7 +2,8 @@
 
 Forward and backward, to the points or pixels, the translation and all parameters of the model. Every figure is the best
 of several rounds, and every round takes all rows in turn, so that what else the machine does hits all alike. Ratios are
-to the plain pinhole, which is eager torch; the last column is the time to un-project over that to project.
+to the plain pinhole, which is eager torch; the last column is the time to un-project over that to project. The last two
+rows are without a pose, from points and pixels in the camera's frame: kornia's distortion goes from pixels to pixels.
 """
 
 import argparse
@@ -55,14 +56,14 @@ def main() -> None:
     tasks: dict[tuple[str, str], Callable[[], None]] = {}
     for name in MODELS:
         tasks[name, "project"], tasks[name, "unproject"] = camera_tasks(name, args.points, dtype)
-    tasks["kornia, 4 coefficients", "project"], tasks["kornia, 4 coefficients", "unproject"] = kornia_tasks(
-        args.points, dtype
-    )
+    own, other = "OpenCV, 4 coefficients, no pose", "kornia, 4 coefficients, no pose"
+    tasks[own, "project"], tasks[own, "unproject"] = camera_tasks("OpenCV, 4 coefficients", args.points, dtype, False)
+    tasks[other, "project"], tasks[other, "unproject"] = kornia_tasks(args.points, dtype)
     times = best_of_all(tasks, args.rounds)
 
     print("| model | project | ratio | un-project | ratio | un-project / project |\n|---|---|---|---|---|---|")
     plain = {what: times["pinhole", what] for what in ("project", "unproject")}
-    for name in [*MODELS, "kornia, 4 coefficients"]:
+    for name in [*MODELS, own, other]:
         to, back = times[name, "project"], times[name, "unproject"]
         print(
             f"| {name} | {1e3 * to:.0f} ms | {to / plain['project']:.2f} | {1e3 * back:.0f} ms | "
@@ -70,8 +71,13 @@ def main() -> None:
         )
 
 
-def camera_tasks(name: str, count: int, dtype: torch.dtype) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Projecting random points of the field of view, and un-projecting random pixels, both with the backward."""
+def camera_tasks(
+    name: str, count: int, dtype: torch.dtype, posed: bool = True
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Projecting random points of the field of view, and un-projecting random pixels, both with the backward.
+
+    Not `posed`: points in the camera's frame, and rays there.
+    """
     model, parameters = MODELS[name]
     if model is dr.ScaramuzzaCamera:
         camera: dr.Camera = model(320.3, 239.1, (-250.0, 0.0, 9e-4, -3e-7, 1.2e-9), size=SIZE)
@@ -79,7 +85,11 @@ def camera_tasks(name: str, count: int, dtype: torch.dtype) -> tuple[Callable[[]
         focal = () if model is dr.EquirectangularCamera else (500.0, 510.0, 320.3, 239.1)
         camera = model(*focal, *parameters, size=SIZE)
     camera = camera.to(dtype=dtype)
-    leaves = {n: v.clone().requires_grad_() for n, v in camera._tensors().items() if n != "R"}
+    leaves = {
+        n: v.clone().requires_grad_()
+        for n, v in camera._tensors().items()
+        if n not in (("R",) if posed else ("R", "t"))
+    }
     camera = camera.replace(**leaves)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(count, 2, generator=generator).to(dtype) * torch.tensor([640.0, 480.0], dtype=dtype)
@@ -89,10 +99,12 @@ def camera_tasks(name: str, count: int, dtype: torch.dtype) -> tuple[Callable[[]
     points.requires_grad_(), pixels.requires_grad_()
 
     def project() -> None:
-        torch.autograd.grad(camera.project(points), [points, *leaves.values()], (of_xy, depth))
+        outputs = camera.project(points) if posed else camera.local_project(points)
+        torch.autograd.grad(outputs, [points, *leaves.values()], (of_xy, depth))
 
     def unproject() -> None:
-        torch.autograd.grad(camera.unproject(pixels, depth), [pixels, *leaves.values()], of_points)
+        output = camera.unproject(pixels, depth) if posed else camera.local_rays(pixels)[1]
+        torch.autograd.grad(output, [pixels, *leaves.values()], of_points)
 
     return project, unproject
 
