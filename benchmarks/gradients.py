@@ -12,8 +12,9 @@ The reference is the mean of two central differences of `render` in float64, wit
 what they differ by is given as its uncertainty. `--independent` takes the differences of brute force instead, which
 knows nothing of `render`'s antialiasing, and says how far from it the other reference is; it takes far longer.
 `--peers` adds rows of the other renderers that are installed, see `peers.py`, through the pinhole, which is all that
-they have in common: how far their images are from ours (mean absolute difference), their errors and times. The column
-`boundary` says what the boundary term adds to the time of the rest of forward + backward, as a part of that.
+they have in common: how far their images are from ours (mean absolute difference), their errors and times. Times
+are processor time. The column `boundary` says what the boundary term adds to the rest of forward + backward, as a part
+of that.
 """
 
 import argparse
@@ -259,9 +260,10 @@ def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, fl
 
 
 def elapsed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    """Seconds of processor time, of all threads: hardly more where the machine has other work as well."""
+    begin = time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
