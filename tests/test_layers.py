@@ -116,7 +116,7 @@ assert threading.active_count() == threads
 import warp
 runtime = warp._src.context.runtime if hasattr(warp, "_src") else warp.context.runtime
 assert runtime is None, "importing started Warp"
-slow = {"kornia", "matplotlib", "networkx", "scipy", "trimesh", "cv2", "torch._dynamo"} & set(sys.modules)
+slow = {"imageio", "kornia", "matplotlib", "networkx", "scipy", "trimesh", "cv2", "torch._dynamo"} & set(sys.modules)
 assert not slow, slow
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -134,6 +133,8 @@ def save_animation(path: str | os.PathLike[str], frames: Tensor | Iterable[Tenso
             H.264 wants even sizes: an odd last row or column is repeated.
         fps: frames per second; GIF counts in hundredths of a second.
     """
+    import imageio.v3 as iio  # slow to import, and of no use to anything else
+
     path = Path(path)
     _check_suffix(path, _ANIMATED, "written")
     if not fps > 0:
