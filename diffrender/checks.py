@@ -63,8 +63,8 @@ def extremes(value: Tensor) -> tuple[float, float]:
     >>> extremes(torch.tensor([2.0, -1.0]))
     (-1.0, 2.0)
     """
-    low, high = torch.stack(torch.aminmax(value.detach())).tolist()
-    return low, high
+    low, high = torch.aminmax(value.detach())
+    return low.item(), high.item()
 
 
 def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:
