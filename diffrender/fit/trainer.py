@@ -343,9 +343,23 @@ def _image_losses(mesh: Mesh, optics: Optics, views: list[View], numbers: list[i
             torch.stack([getattr(views[i], name) for i in members]) for name in ("image", "silhouette", "trust")
         )
         share = len(members) / len(views)
-        color = color + share * color_loss(encode_srgb(pictures[..., :3]), image)
+        color = color + share * _color_loss(pictures, image)
         silhouette = silhouette + share * silhouette_loss(pictures[..., 3], mask, weight=trust)
     return color, silhouette
+
+
+def _color_loss(pictures: Tensor, images: Tensor) -> Tensor:
+    """The colour loss of sRGB values; `pictures` [B, H, W, 4] linear and before black, `images` [B, H, W, 3] sRGB.
+
+    Most pixels are black in both, and have no error: only the others are looked at.
+    """
+    found, wanted = pictures.reshape(-1, 4), images.reshape(-1, 3)
+    index = ((found[:, 3] > 0) | (wanted > 0).any(-1)).nonzero().squeeze(-1)
+    if len(index) == 0:
+        return pictures.sum() * 0
+    seen = encode_srgb(found.index_select(0, index)[:, :3])
+    loss = color_loss(seen[None], wanted.index_select(0, index)[None])  # images of one row
+    return loss * (len(index) / len(found))
 
 
 def _without_outliers(gradient: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from diffrender.cameras import PinholeCamera, look_at, stack_cameras
 from diffrender.fit import FitSettings, fit
 from diffrender.fit.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from diffrender.fit.start import start_mesh
-from diffrender.fit.trainer import Trainer
+from diffrender.fit.trainer import Trainer, _color_loss
 from diffrender.io.datasets import load_dataset
 from diffrender.io.image_set import ImageSet
-from diffrender.io.images import load_image, save_image
+from diffrender.io.images import encode_srgb, load_image, save_image
 from diffrender.io.masks import alpha_mask
 from diffrender.io.meshes import load_mesh
+from diffrender.losses import color_loss
 from diffrender.primitives import sphere
 from diffrender.render import render
 
@@ -36,6 +37,17 @@ RESULTS = [
     "turntable.gif",
     "turntable.mp4",
 ]
+
+
+def test_the_colour_loss_is_that_of_all_pixels_though_black_ones_are_left_out():
+    generator = torch.Generator().manual_seed(0)
+    pictures, images = (torch.rand(2, 9, 7, n, generator=generator) for n in (4, 3))
+    pictures[:, :4], images[:, :, :3] = 0, 0  # a quarter is black in both
+    pictures.requires_grad_()
+    (mine, whole) = (_color_loss(pictures, images), color_loss(encode_srgb(pictures[..., :3]), images))
+    torch.testing.assert_close(mine, whole)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, pictures)[0] for loss in (mine, whole)))
+    assert _color_loss(torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 3)) == 0
 
 
 def dented():
