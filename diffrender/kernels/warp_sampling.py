@@ -11,7 +11,7 @@ image, T * T rows of a volume.
 # mypy: ignore-errors
 # (Warp's language, not Python's)
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import warp as wp
@@ -95,6 +95,7 @@ BORDERS = ("zeros", "clamp", "reflect", "mirror", "wrap")
 
 # Vectors of four numbers, for the compiler of each device.
 VECTORS = """
+constexpr int LINE = 64 / sizeof(real);  // of the cache
 #ifdef __CUDA_ARCH__
 constexpr int K = 1;  // a thread has one point
 struct four {
@@ -140,7 +141,9 @@ auto fold = [](int texel, int count, int mode) {  // which texel is meant, -1 fo
 """
 
 # What both directions share: constants, and where a block of points lies.
-_PRELUDE = """{vectors}
+_PRELUDE = """
+typedef {name} real;
+{vectors}
 constexpr int D = {dimensions}, T = {taps}, R = {rows};
 constexpr int C = {channels};
 const int channels = C > 0 ? C : num_channels;
@@ -152,14 +155,18 @@ const int border[3] = {{border_x, border_y, border_z}};
 const real limit = real({limit});  // further away a coordinate has no fraction left, or no index
 const long long row_texels = width, image_texels = (long long)width * height * depth;
 
-int base[D][K];       // first texel of each axis
-real fraction[D][K];  // position after it
-int state[K];         // 0 inside, 1 at a border, 2 unusable
-long long start[K];   // first texel of the image
+auto start_of = [&](int n) {{ return image_of_group[n / group] * image_texels; }};
+
+struct Block {{           // of points: where each lies
+    int base[D][K];       // first texel of each axis
+    real fraction[D][K];  // position after it
+    int state[K];         // 0 inside, 1 at a border, 2 unusable
+    long long first[K];   // its first texel among those of all images
+}};
 
 auto filter = [&](real t, real* w, real* d) {{ {weights} }};
 
-auto locate = [&](int begin, int count) {{
+auto locate = [&](int begin, int count, Block& block) {{
     const real* p = points + (long long)begin * D;
     const real sx = scale[0], sy = scale[1], sz = scale[2], ox = offset[0], oy = offset[1], oz = offset[2];
     const int last_x = width - T, last_y = height - T, last_z = depth - T;
@@ -173,15 +180,29 @@ auto locate = [&](int begin, int count) {{
         return unusable | ((whole < 0) | (whole > last));
     }};
     for (int k = 0; k < count; ++k) {{
-        int found = axis(p[D * k] * sx + ox, last_x, base[0][k], fraction[0][k]);
-        found |= axis(p[D * k + 1] * sy + oy, last_y, base[1][k], fraction[1][k]);
-        if (D == 3) found |= axis(p[D * k + D - 1] * sz + oz, last_z, base[D - 1][k], fraction[D - 1][k]);
-        state[k] = found;
+        int found = axis(p[D * k] * sx + ox, last_x, block.base[0][k], block.fraction[0][k]);
+        found |= axis(p[D * k + 1] * sy + oy, last_y, block.base[1][k], block.fraction[1][k]);
+        if (D == 3)
+            found |= axis(p[D * k + D - 1] * sz + oz, last_z, block.base[D - 1][k], block.fraction[D - 1][k]);
+        block.state[k] = found;
     }}
-    int of = begin / group, next = of + 1;
-    for (int k = 0; k < count; ++k) {{
-        if (begin + k >= (long long)next * group) of = next++;
-        start[k] = image_of_group[of] * image_texels;
+    for (int k = 0, of = begin / group; k < count; ++of) {{
+        const long long left = (of + 1ll) * group - begin, start = image_of_group[of] * image_texels;
+        for (const int stop = left < count ? left : count; k < stop; ++k) {{
+            const long long slice = D == 3 ? block.base[D - 1][k] : 0;
+            block.first[k] = start + (slice * height + block.base[1][k]) * row_texels + block.base[0][k];
+        }}
+    }}
+}};
+
+// The first texel of a row of a point inside, counted from the first one of the point.
+auto row_of = [&](int r) {{ return (D == 3 ? (long long)(r / T) * height + r % T : r) * row_texels; }};
+
+auto ask_for_texels = [&](const real* of, long long first) {{
+    for (int r = 0; r < R; ++r) {{
+        const real* row = of + (first + row_of(r)) * channels;
+        for (int i = 0; i < T * channels; i += LINE) PREFETCH(row + i);
+        PREFETCH(row + T * channels - 1);
     }}
 }};
 
@@ -191,11 +212,11 @@ auto locate = [&](int begin, int count) {{
     real across[T], along[R], slope_x[T], slope_y[R], slope_z[R];
 }};
 
-auto weigh = [&](int k, Taps& taps) {{
+auto weigh = [&](const Block& block, int k, Taps& taps) {{
     real wy[T], dy[T], wz[T], dz[T];
-    filter(fraction[0][k], taps.across, taps.slope_x);
-    filter(fraction[1][k], wy, dy);
-    if (D == 3) filter(fraction[D - 1][k], wz, dz);
+    filter(block.fraction[0][k], taps.across, taps.slope_x);
+    filter(block.fraction[1][k], wy, dy);
+    if (D == 3) filter(block.fraction[D - 1][k], wz, dz);
     for (int r = 0; r < R; ++r) {{
         const real front = D == 3 ? wz[r / T] : real(1), front_slope = D == 3 ? dz[r / T] : real(0);
         taps.along[r] = front * wy[r % T];
@@ -204,103 +225,120 @@ auto weigh = [&](int k, Taps& taps) {{
     }}
 }};
 
-auto place_inside = [&](int k, Taps& taps) {{
-    for (int r = 0; r < R; ++r) {{
-        const long long slice = D == 3 ? base[D - 1][k] + r / T : 0;
-        taps.row[r] = start[k] + (slice * height + base[1][k] + r % T) * row_texels;
-    }}
-}};
-
-auto place_at_border = [&](int k, int n, Taps& taps) {{
-    if (state[k] >= 2) {{  // the middle of the nearest pixel, which does not move
+auto place_at_border = [&](Block& block, int k, int n, Taps& taps) {{
+    if (block.state[k] >= 2) {{  // the middle of the nearest pixel, which does not move
         for (int i = 0; i < D; ++i) {{
             const real p = points[(long long)n * D + i] * scale[i] + offset[i];
             const real last = size[i] - 1, middle = real(0.5) - real({shift});
             const real known = p == p ? p - middle : -middle - real({shift});
-            base[i][k] = (int)floor((known > 0 ? (known < last ? known : last) : 0) + middle) + {first};
-            fraction[i][k] = (known > 0 ? (known < last ? known : last) : 0) + middle;
-            fraction[i][k] -= floor(fraction[i][k]);
+            block.base[i][k] = (int)floor((known > 0 ? (known < last ? known : last) : 0) + middle) + {first};
+            block.fraction[i][k] = (known > 0 ? (known < last ? known : last) : 0) + middle;
+            block.fraction[i][k] -= floor(block.fraction[i][k]);
         }}
     }}
-    weigh(k, taps);
+    weigh(block, k, taps);
+    const long long start = start_of(n);
     bool nothing = false;
-    for (int i = 0; i < D; ++i) nothing = nothing || (state[k] >= 2 && border[i] == 0);
+    for (int i = 0; i < D; ++i) nothing = nothing || (block.state[k] >= 2 && border[i] == 0);
     for (int t = 0; t < T; ++t) {{
-        taps.column[t] = fold(base[0][k] + t, width, border_x);
-        if (state[k] >= 2) taps.slope_x[t] = 0;
+        taps.column[t] = fold(block.base[0][k] + t, width, border_x);
+        if (block.state[k] >= 2) taps.slope_x[t] = 0;
     }}
     for (int r = 0; r < R; ++r) {{
-        const int row = fold(base[1][k] + r % T, height, border_y);
-        const int slice = D == 3 ? fold(base[D - 1][k] + r / T, depth, border_z) : 0;
+        const int row = fold(block.base[1][k] + r % T, height, border_y);
+        const int slice = D == 3 ? fold(block.base[D - 1][k] + r / T, depth, border_z) : 0;
         const bool none = row < 0 || slice < 0 || nothing;
-        taps.row[r] = none ? -1 : start[k] + ((long long)slice * height + row) * row_texels;
-        if (state[k] >= 2) taps.slope_y[r] = taps.slope_z[r] = 0;
+        taps.row[r] = none ? -1 : start + ((long long)slice * height + row) * row_texels;
+        if (block.state[k] >= 2) taps.slope_y[r] = taps.slope_z[r] = 0;
+    }}
+}};
+
+// A texel of a point inside, the t-th of a row, as four numbers: of three, nothing beyond the last of the row.
+auto texel = [&](const real* row, int t) {{
+    if (C == 4 || t < T - 1) return load(row + t * C);
+    return T == 1 ? four{{row[0], row[1], row[2], 0}} : drop_first(load(row + t * C - 1));
+}};
+
+// Goes over the points that concern us; while one block of them is worked on, the memory brings the next one.
+auto visit = [&](auto concerns, auto ask, auto work) {{
+    constexpr bool all = {all_points};
+    Block blocks[2];
+    int members[2][K];  // of a block: who concerns us
+    auto find = [&](int begin, int i) {{
+        const int left = b - begin, count = left < K ? left : K;
+        int found = 0;
+        locate(begin, count, blocks[i]);
+        for (int k = 0; !all && k < count; ++k) {{  // without a branch
+            members[i][found] = k;
+            found += concerns(blocks[i], k);
+        }}
+        return all ? count : found;
+    }};
+    auto member = [&](int i, int m) {{ return all ? m : members[i][m]; }};
+    int count = find(a, 0);
+    for (int m = 0; m < count; ++m) ask(blocks[0], member(0, m));
+    for (int begin = a, i = 0; begin < b; begin += K, i = 1 - i) {{
+        const int coming = find(begin + K, 1 - i);
+        for (int m = 0; m < count; ++m) {{
+            if (m < coming) ask(blocks[1 - i], member(1 - i, m));
+            work(blocks[i], member(i, m), begin + member(i, m));
+        }}
+        for (int m = count; m < coming; ++m) ask(blocks[1 - i], member(1 - i, m));
+        count = coming;
     }}
 }};
 """
 
 _SAMPLE = """
 real* result = (real*)values.data;
-for (int begin = a; begin < b; begin += K) {
-    const int count = b - begin < K ? b - begin : K;
-    locate(begin, count);
-    for (int k = 0; k < count; ++k) {
-        if (state[k] != 0) continue;
+
+auto look_up_inside = [&](const Block& block, int k, real* __restrict out) {
+    const real* first = texels + block.first[k] * channels;
+    Taps taps;
+    weigh(block, k, taps);
+    if (C == 3 || C == 4) {
+        four sum;
         for (int r = 0; r < R; ++r) {
-            const long long slice = D == 3 ? base[D - 1][k] + r / T : 0;
-            const long long row = start[k] + (slice * height + base[1][k] + r % T) * row_texels + base[0][k];
-            PREFETCH(texels + row * channels);
-            PREFETCH(texels + (row + T) * channels - 1);
+            const real* row = first + row_of(r) * C;
+            four line = texel(row, 0) * taps.across[0];
+            for (int t = 1; t < T; ++t) line = line + texel(row, t) * taps.across[t];
+            sum = r ? sum + line * taps.along[r] : line * taps.along[r];
+        }
+        for (int c = 0; c < C; ++c) out[c] = sum[c];
+        return;
+    }
+    for (int c = 0; c < channels; ++c) out[c] = 0;
+    for (int r = 0; r < R; ++r) {
+        const real* __restrict row = first + row_of(r) * channels;
+        real w[T];
+        for (int t = 0; t < T; ++t) w[t] = taps.along[r] * taps.across[t];
+        for (int c = 0; c < channels; ++c) {
+            real line = 0;
+            for (int t = 0; t < T; ++t) line += w[t] * row[t * channels + c];
+            out[c] += line;
         }
     }
-    for (int k = 0; k < count; ++k) {
-        const int n = begin + k;
+};
+
+auto look_up_at_border = [&](Block& block, int k, int n, real* __restrict out) {
+    Taps taps;
+    place_at_border(block, k, n, taps);
+    for (int c = 0; c < channels; ++c) out[c] = 0;
+    for (int r = 0; r < R; ++r)
+        for (int t = 0; t < T; ++t)
+            if (taps.row[r] >= 0 && taps.column[t] >= 0)
+                for (int c = 0; c < channels; ++c)
+                    out[c] += taps.along[r] * taps.across[t] * texels[(taps.row[r] + taps.column[t]) * channels + c];
+};
+
+visit(
+    [](const Block&, int) { return true; },
+    [&](const Block& block, int k) { ask_for_texels(texels, block.first[k]); },
+    [&](Block& block, int k, int n) {
         real* out = result + (long long)n * channels;
-        Taps taps;
-        if (state[k] == 0) {
-            weigh(k, taps);
-            place_inside(k, taps);
-            if (C == 3 || C == 4) {
-                four sum = {0, 0, 0, 0};
-                for (int r = 0; r < R; ++r) {
-                    const real* p = texels + (taps.row[r] + base[0][k]) * C;
-                    four line = {0, 0, 0, 0};
-                    if (C == 3 && T == 1) {
-                        line = four{p[0], p[1], p[2], 0};
-                    } else {
-                        for (int t = 0; t < T; ++t)  // of three numbers, nothing beyond the last
-                            line = line + (C == 4 || t < T - 1 ? load(p + t * C) : drop_first(load(p + t * C - 1)))
-                                * taps.across[t];
-                    }
-                    sum = sum + line * taps.along[r];
-                }
-                for (int c = 0; c < C; ++c) out[c] = sum[c];
-            } else {
-                for (int c = 0; c < channels; ++c) out[c] = 0;
-                for (int r = 0; r < R; ++r) {
-                    const real* __restrict p = texels + (taps.row[r] + base[0][k]) * channels;
-                    real* __restrict o = out;
-                    real w[T];
-                    for (int t = 0; t < T; ++t) w[t] = taps.along[r] * taps.across[t];
-                    for (int c = 0; c < channels; ++c) {
-                        real line = 0;
-                        for (int t = 0; t < T; ++t) line += w[t] * p[t * channels + c];
-                        o[c] += line;
-                    }
-                }
-            }
-        } else {
-            place_at_border(k, n, taps);
-            for (int c = 0; c < channels; ++c) out[c] = 0;
-            for (int r = 0; r < R; ++r)
-                for (int t = 0; t < T; ++t)
-                    if (taps.row[r] >= 0 && taps.column[t] >= 0)
-                        for (int c = 0; c < channels; ++c)
-                            out[c] += taps.along[r] * taps.across[t]
-                                * texels[(taps.row[r] + taps.column[t]) * channels + c];
-        }
-    }
-}
+        if (block.state[k] == 0) look_up_inside(block, k, out);
+        else look_up_at_border(block, k, n, out);
+    });
 """
 
 # On the CPU a thread owns the texels of some rows: it goes over all points and adds what these rows get. Every texel
@@ -311,99 +349,114 @@ real* to_texels = (real*)image_gradient.data;
 real* to_points = (real*)coordinate_gradient.data;
 const real* upstream = (const real*)value_gradient.data;
 const long long low = (long long)first_row * row_texels, high = (long long)stop_row * row_texels;
+auto ours = [&](long long first) { return first >= low && first < high; };
 
-auto add = [](real* p, real value) {
+auto add = [&](long long first, real weight, const real* __restrict g) {
+    real* __restrict p = to_texels + first * channels;
+    for (int c = 0; c < channels; ++c) {
 #ifdef __CUDA_ARCH__
-    wp::atomic_add(p, value);
+        wp::atomic_add(p + c, weight * g[c]);
 #else
-    *p += value;
+        p[c] += weight * g[c];
 #endif
+    }
 };
 
-auto spread = [&](int k, int n, const Taps& taps, bool own, auto column) {
+auto dot = [&](const real* __restrict p, const real* __restrict g) {
+    real sum = 0;
+    if (C > 0) {
+        for (int c = 0; c < C; ++c) sum += p[c] * g[c];
+        return sum;
+    }
+    // eight sums side by side, added up in an order that does not depend on the machine
+    real part[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    int c = 0;
+    for (; c + 8 <= channels; c += 8)
+        for (int i = 0; i < 8; ++i) part[i] += p[c + i] * g[c + i];
+    for (int i = 0; c + i < channels; ++i) part[i] += p[c + i] * g[c + i];
+    for (int i = 0; i < 4; ++i) part[i] += part[i + 4];
+    return (part[0] + part[2]) + (part[1] + part[3]);
+};
+
+auto spread_inside = [&](const Block& block, int k, int n) {
+    const real* __restrict g = upstream + (long long)n * channels;
+    const long long first = block.first[k];
+    Taps taps;
+    weigh(block, k, taps);
+    if (to_image)
+        for (int r = 0; r < R; ++r)
+            if (ours(first + row_of(r)))
+                for (int t = 0; t < T; ++t) add(first + row_of(r) + t, taps.along[r] * taps.across[t], g);
+    if (!to_coordinates || !ours(first)) return;
+    real gradient[3] = {0, 0, 0};
+    if (C == 3 || C == 4) {
+        four slopes[3];
+        for (int r = 0; r < R; ++r) {
+            const real* row = texels + (first + row_of(r)) * C;
+            four line = texel(row, 0) * taps.across[0], rise = texel(row, 0) * taps.slope_x[0];
+            for (int t = 1; t < T; ++t) {
+                line = line + texel(row, t) * taps.across[t];
+                rise = rise + texel(row, t) * taps.slope_x[t];
+            }
+            const four parts[3] = {rise * taps.along[r], line * taps.slope_y[r], line * taps.slope_z[r]};
+            for (int i = 0; i < D; ++i) slopes[i] = r ? slopes[i] + parts[i] : parts[i];
+        }
+        for (int i = 0; i < D; ++i)
+            for (int c = 0; c < C; ++c) gradient[i] += slopes[i][c] * g[c];
+    } else {
+        for (int r = 0; r < R; ++r) {
+            real line = 0, rise = 0;
+            for (int t = 0; t < T; ++t) {
+                const real value = dot(texels + (first + row_of(r) + t) * channels, g);
+                line += taps.across[t] * value;
+                rise += taps.slope_x[t] * value;
+            }
+            gradient[0] += taps.along[r] * rise;
+            gradient[1] += taps.slope_y[r] * line;
+            gradient[2] += taps.slope_z[r] * line;
+        }
+    }
+    for (int i = 0; i < D; ++i) to_points[(long long)n * D + i] = gradient[i] * scale[i];
+};
+
+auto spread_at_border = [&](Block& block, int k, int n) {
     const real* g = upstream + (long long)n * channels;
+    Taps taps;
+    place_at_border(block, k, n, taps);
+    const bool own = to_coordinates && ours(taps.row[0] < 0 ? start_of(n) : taps.row[0]);
     real gradient[3] = {0, 0, 0};
     for (int r = 0; r < R; ++r) {
         if (taps.row[r] < 0) continue;
-        const bool mine = to_image && taps.row[r] >= low && taps.row[r] < high;
         real line = 0, rise = 0;
         for (int t = 0; t < T; ++t) {
-            if (column(t) < 0) continue;
-            const long long at = (taps.row[r] + column(t)) * channels;
-            if (own && to_coordinates) {
-                real dot = 0;
-                if (C > 0) {
-                    for (int c = 0; c < C; ++c) dot += texels[at + c] * g[c];
-                } else {  // eight sums side by side, added up in an order that does not depend on the machine
-                    const real* __restrict p = texels + at;
-                    real part[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-                    int c = 0;
-                    for (; c + 8 <= channels; c += 8)
-                        for (int i = 0; i < 8; ++i) part[i] += p[c + i] * g[c + i];
-                    for (int i = 0; c + i < channels; ++i) part[i] += p[c + i] * g[c + i];
-                    for (int i = 0; i < 4; ++i) part[i] += part[i + 4];
-                    dot = (part[0] + part[2]) + (part[1] + part[3]);
-                }
-                line += taps.across[t] * dot;
-                rise += taps.slope_x[t] * dot;
-            }
-            if (mine) {
-                const real w = taps.along[r] * taps.across[t];
-                if (C > 0) {
-                    for (int c = 0; c < C; ++c) add(to_texels + at + c, w * g[c]);
-                } else {
-                    real* __restrict p = to_texels + at;
-                    for (int c = 0; c < channels; ++c) add(p + c, w * g[c]);
-                }
-            }
+            if (taps.column[t] < 0) continue;
+            const long long at = taps.row[r] + taps.column[t];
+            if (to_image && ours(taps.row[r])) add(at, taps.along[r] * taps.across[t], g);
+            if (!own) continue;
+            const real value = dot(texels + at * channels, g);
+            line += taps.across[t] * value;
+            rise += taps.slope_x[t] * value;
         }
         gradient[0] += taps.along[r] * rise;
         gradient[1] += taps.slope_y[r] * line;
         gradient[2] += taps.slope_z[r] * line;
     }
-    if (own && to_coordinates)
+    if (own)
         for (int i = 0; i < D; ++i) to_points[(long long)n * D + i] = gradient[i] * scale[i];
 };
 
-for (int begin = a; begin < b; begin += K) {
-    const int count = b - begin < K ? b - begin : K;
-    int member[K], num_members = 0;
-    locate(begin, count);
-    for (int k = 0; k < count; ++k) {  // which of them concern this thread, without a branch
-        const long long slice = D == 3 ? base[D - 1][k] : 0, slices = D == 3 ? T - 1 : 0;
-        const long long head = start[k] + (slice * height + base[1][k]) * row_texels;
-        const long long tail = head + (slices * height + T - 1) * row_texels;
-        member[num_members] = k;
-        num_members += state[k] != 0 || (head < high && tail >= low);
-    }
-    for (int m = 0; m < num_members; ++m) {
-        const int k = member[m];
-        if (state[k] != 0) continue;
-        for (int r = 0; r < R; ++r) {
-            const long long slice = D == 3 ? base[D - 1][k] + r / T : 0;
-            const long long row = start[k] + (slice * height + base[1][k] + r % T) * row_texels + base[0][k];
-            if (to_coordinates) PREFETCH(texels + row * channels);
-            if (to_coordinates) PREFETCH(texels + (row + T) * channels - 1);
-            if (to_image) PREFETCH(to_texels + row * channels);
-            if (to_image) PREFETCH(to_texels + (row + T) * channels - 1);
-        }
-    }
-    for (int m = 0; m < num_members; ++m) {
-        const int k = member[m], n = begin + k;
-        Taps taps;
-        if (state[k] == 0) {
-            weigh(k, taps);
-            place_inside(k, taps);
-            const int left = base[0][k];
-            spread(k, n, taps, taps.row[0] >= low && taps.row[0] < high, [left](int t) { return left + t; });
-        } else {
-            place_at_border(k, n, taps);
-            const long long owner = taps.row[0] < 0 ? start[k] : taps.row[0];
-            const int* columns = taps.column;
-            spread(k, n, taps, owner >= low && owner < high, [columns](int t) { return columns[t]; });
-        }
-    }
-}
+visit(
+    [&](const Block& block, int k) {
+        return block.state[k] != 0 || (block.first[k] < high && block.first[k] + row_of(R - 1) >= low);
+    },
+    [&](const Block& block, int k) {
+        if (to_coordinates) ask_for_texels(texels, block.first[k]);
+        if (to_image) ask_for_texels(to_texels, block.first[k]);
+    },
+    [&](Block& block, int k, int n) {
+        if (block.state[k] == 0) spread_inside(block, k, n);
+        else spread_at_border(block, k, n);
+    });
 """
 
 
@@ -412,8 +465,9 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
     """The kernels for `real` (`wp.float32` or `wp.float64`); `channels` is 1 to 4, or 0 for a number known later."""
     taps, first, shift, weights = FILTERS[mode]
     vec3 = wp.types.vector(3, real)
-    name = "float" if real is wp.float32 else "double"
-    prelude = f"typedef {name} real;\n" + _PRELUDE.format(
+    prelude = partial(
+        _PRELUDE.format,
+        name="float" if real is wp.float32 else "double",
         dimensions=dimensions,
         taps=taps,
         rows=taps ** (dimensions - 1),
@@ -426,7 +480,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         limit=2.0**22 if real is wp.float32 else 2.0**30,
     )
 
-    @wp.func_native(prelude + _SAMPLE)
+    @wp.func_native(prelude(all_points="true") + _SAMPLE)
     def sample_range(
         image: wp.array(dtype=real),
         coordinates: wp.array(dtype=real),
@@ -472,7 +526,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
             scale, offset, i, wp.min(i + chunk, count), values,
         )  # fmt: skip
 
-    @wp.func_native(prelude + _GRADIENT)
+    @wp.func_native(prelude(all_points="false") + _GRADIENT)
     def gradient_range(
         image: wp.array(dtype=real),
         coordinates: wp.array(dtype=real),
