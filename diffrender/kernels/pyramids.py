@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .launch import device_of, launch_ranges, load_kernel, side_by_side
 from .pyramids_reference import box_of
-from .sampling import BALANCE_SAMPLES, MIN_POINTS, zeros
+from .sampling import BALANCE_SAMPLES, MIN_POINTS, empty, zeros
 from .warp_pyramids import make_pyramid_kernels
 from .warp_sampling import BORDERS, MAX_CHANNELS
 
@@ -40,7 +40,7 @@ def filter_pyramid(pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: P
             `uv` and `spread`.
         spread: [N] levels, or [N, 2, 2] Jacobians of (u, v) by the pixel's (x, y).
     """
-    values = uv.new_empty(len(uv), pyramid[0].shape[-1])
+    values = empty((len(uv), pyramid[0].shape[-1]), uv)
     if values.numel():
         _launch_points("values", pyramid, uv, spread, how, None, [values])
     return values
@@ -50,7 +50,7 @@ def filter_pyramid_points_gradient(
     pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: PyramidLookup, gradient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients to `uv` and `spread` of the sum of `gradient` [N, C] times the values."""
-    found = torch.zeros_like(uv), torch.zeros_like(spread)
+    found = zeros(uv), zeros(spread)
     if gradient.numel():
         _launch_points("to_points", pyramid, uv, spread, how, gradient, list(found))
     return found
@@ -108,7 +108,8 @@ def _table(pyramid: Sequence[Tensor]) -> Tensor:
 
 def _inputs(table: Tensor, uv: Tensor, spread: Tensor, how: PyramidLookup, channels: int) -> list[Any]:
     borders = [BORDERS.index(name) for name in how.borders]
-    return [_flat(table), len(table), _flat(uv), _flat(spread), channels, *borders, how.max_probes]
+    sizes = table[:, 1:3].to(uv.dtype)
+    return [_flat(table), _flat(sizes), len(table), _flat(uv), _flat(spread), channels, *borders, how.max_probes]
 
 
 def _row_cuts(pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: PyramidLookup) -> list[int]:

@@ -49,8 +49,9 @@ auto level_of = [&](int index) {{
     const long long* row = (const long long*)table.data + 4 * index;
     return Level{{(real*)row[0], (int)row[1], (int)row[2], row[3]}};
 }};
-const int last = num_levels - 1;
-const real finest_width = level_of(0).width, finest_height = level_of(0).height;
+const real* size_of = (const real*)sizes.data;  // width and height of each level, again
+const int last = num_levels - 1, two = last > 0 ? 1 : 0;  // is there a second one to look at?
+const real finest_width = size_of[0], finest_height = size_of[1];
 
 struct Rectangle {{  // as the reference's `box_of` has it
     real a, b, c, d, xy, half, deviation, area, across, length, width, axis_x, axis_y;
@@ -91,7 +92,7 @@ auto locate = [&](int begin, int count) {{
     if (LEVELS) {{
         for (int k = 0; k < count; ++k) {{
             const real wanted = spreads[begin + k], level = wanted > 0 ? (wanted < last ? wanted : last) : 0;
-            lower[k] = (int)level < last ? (int)level : (last > 0 ? last - 1 : 0);
+            lower[k] = (int)level < last ? (int)level : last - two;
             above[k] = level - lower[k];
             axis_u[k] = axis_v[k] = 0, cell[k] = 1, pairs[k] = 0;
         }}
@@ -108,60 +109,52 @@ auto locate = [&](int begin, int count) {{
     }}
     for (int k = 0; k < count; ++k) {{
         const int level = 31 - LEADING_ZEROS((int)above[k]);  // of a width, which is between 1 and 2^23
-        lower[k] = level < last ? level : (last > 0 ? last - 1 : 0);
-        above[k] = level < last ? above[k] / (1 << level) - 1 : (last > 0 ? 1 : 0);
+        lower[k] = level < last ? level : last - two;
+        above[k] = level < last ? above[k] / (1 << level) - 1 : two;
     }}
 }};
 
-struct Probe {{
-    real at, share;              // along the longer side, of which the box has -1/2 to 1/2; how much it counts
-    real at_slope, share_slope;  // their derivatives by `cell`
-}};
-auto probe_of = [&](int k, int probe) {{
-    if (pairs[k] == 0) return Probe{{0, 1, 0, 0}};
-    const int distance = probe < 0 ? -probe : probe;
-    if (distance < pairs[k]) return Probe{{probe * cell[k], cell[k], real(probe), 1}};
-    const real start = pairs[k] - real(0.5), sign = probe < 0 ? -1 : 1;
-    return Probe{{sign * (real(0.25) + real(0.5) * start * cell[k]), real(0.5) - start * cell[k],
-                  sign * real(0.5) * start, -start}};
+// One of the squares that boxes are cut into, of all points of a block, in one of the two levels of each.
+real along[K], part[K];              // where on the longer side, which goes from -1/2 to 1/2; how much it counts
+real along_slope[K], part_slope[K];  // their derivatives by `cell`
+int level[K];
+real share[K], counted[K];           // of the level; of the square in it
+real x[K], y[K];                     // in texels, from the middle of the first one
+real rest_x[K], rest_y[K];           // past the texel
+int column[K], row[K], inside[K];
+
+auto place = [&](int begin, int count, int m, int i) {{  // the m-th square from the one in the middle
+    for (int k = 0; k < count; ++k) {{
+        // From where to where it goes, and how that moves with `cell`; the first and the last end where the box does.
+        const bool bottom = m == -pairs[k], top = m == pairs[k], none = m < -pairs[k] || m > pairs[k];
+        const real low_slope = bottom ? 0 : m - real(0.5), low = bottom ? real(-0.5) : low_slope * cell[k];
+        const real high_slope = top ? 0 : m + real(0.5), high = top ? real(0.5) : high_slope * cell[k];
+        along[k] = real(0.5) * (low + high), along_slope[k] = real(0.5) * (low_slope + high_slope);
+        part[k] = none ? 0 : high - low, part_slope[k] = none ? 0 : high_slope - low_slope;
+        level[k] = lower[k] + (i ? two : 0);
+        share[k] = i ? above[k] : 1 - above[k], counted[k] = share[k] * part[k];
+    }}
+    const real* uv_of = points + 2ll * begin;
+    for (int k = 0; k < count; ++k) {{
+        const real w = size_of[2 * level[k]], h = size_of[2 * level[k] + 1];
+        x[k] = (uv_of[2 * k] + along[k] * axis_u[k]) * w - real(0.5);
+        y[k] = h - real(0.5) - (uv_of[2 * k + 1] + along[k] * axis_v[k]) * h;
+        const real left = ROUND_DOWN(x[k]), top = ROUND_DOWN(y[k]);
+        rest_x[k] = x[k] - left, rest_y[k] = y[k] - top;
+        column[k] = (int)left, row[k] = (int)top;
+        inside[k] = (left >= 0) & (left < w - 1) & (top >= 0) & (top < h - 1);  // 0 for NaN
+    }}
 }};
 
-struct Pair {{  // of levels, and where a box lies in them: x and y in texels of the finer one, then of the coarser one
-    Level level[2];
-    real share[2], middle[4], side[4];
-    int last[4];  // columns and rows that have a next one lie before it
-}};
-auto pair_of = [&](int begin, int k) {{
-    Pair pair;
-    const real u = points[2ll * (begin + k)], v = points[2ll * (begin + k) + 1];
-    for (int i = 0; i < 2; ++i) {{
-        pair.level[i] = level_of(lower[k] + i <= last ? lower[k] + i : last);
-        const real width = pair.level[i].width, height = pair.level[i].height;
-        pair.share[i] = i ? above[k] : 1 - above[k];
-        pair.middle[2 * i] = u * width - real(0.5), pair.middle[2 * i + 1] = height - real(0.5) - v * height;
-        pair.side[2 * i] = axis_u[k] * width, pair.side[2 * i + 1] = -axis_v[k] * height;
-        pair.last[2 * i] = pair.level[i].width - 1, pair.last[2 * i + 1] = pair.level[i].height - 1;
-    }}
-    return pair;
-}};
-
-struct Place {{
-    real at[4], rest[4];  // a probe in the coordinates of a pair, and how far it is past the first of its texels
-    int first[4];
-    bool inside[2];
-}};
-auto place_of = [](const Pair& pair, real along) {{
-    Place place;
-    bool fits[4];
-    for (int i = 0; i < 4; ++i) {{
-        place.at[i] = pair.middle[i] + along * pair.side[i];
-        const real low = ROUND_DOWN(place.at[i]);
-        place.first[i] = (int)low;
-        place.rest[i] = place.at[i] - low;
-        fits[i] = place.at[i] >= 0 && place.at[i] < pair.last[i];  // false for NaN
-    }}
-    place.inside[0] = fits[0] & fits[1], place.inside[1] = fits[2] & fits[3];
-    return place;
+// Squares of the same number side by side: so what a point has stays where it is. Those that a point lacks count 0.
+auto for_all_squares = [&](int begin, int count, auto work) {{
+    int most = 0;
+    for (int k = 0; k < count; ++k) most = pairs[k] > most ? pairs[k] : most;
+    for (int m = -most; m <= most; ++m)
+        for (int i = 0; i < 2; ++i) {{
+            place(begin, count, m, i);
+            for (int k = 0; k < count; ++k) work(k, i);
+        }}
 }};
 
 struct Taps {{
@@ -169,22 +162,21 @@ struct Taps {{
     real x, y;              // weights of the second column and row
     bool moves;
 }};
-auto taps_of = [&](const Pair& pair, const Place& place, int i) {{
-    int column = place.first[2 * i], row = place.first[2 * i + 1];
-    Taps taps{{{{column, column + 1}}, {{row, row + 1}}, place.rest[2 * i], place.rest[2 * i + 1], true}};
-    if (place.inside[i]) return taps;
-    real x = place.at[2 * i], y = place.at[2 * i + 1];
-    taps.moves = x > -limit && x < limit && y > -limit && y < limit;
+auto taps_of = [&](int k, const Level& of) {{
+    int left = column[k], top = row[k];
+    Taps taps{{{{left, left + 1}}, {{top, top + 1}}, rest_x[k], rest_y[k], true}};
+    if (inside[k]) return taps;
+    taps.moves = x[k] > -limit && x[k] < limit && y[k] > -limit && y[k] < limit;
     if (!taps.moves) {{  // the middle of the nearest texel
-        const real right = pair.last[2 * i], low = pair.last[2 * i + 1];
-        x = x > 0 ? (x < right ? x : right) : 0, y = y > 0 ? (y < low ? y : low) : 0;
-        column = (int)ROUND_DOWN(x), row = (int)ROUND_DOWN(y);
-        taps.x = x - column, taps.y = y - row;
+        const real right = of.width - 1, low = of.height - 1;
+        const real at_x = x[k] > 0 ? (x[k] < right ? x[k] : right) : 0, at_y = y[k] > 0 ? (y[k] < low ? y[k] : low) : 0;
+        left = (int)at_x, top = (int)at_y;
+        taps.x = at_x - left, taps.y = at_y - top;
     }}
     const bool nothing = !taps.moves && (border_u == 0 || border_v == 0);
-    for (int j = 0; j < 2; ++j) {{
-        taps.column[j] = fold(column + j, pair.level[i].width, border_u);
-        taps.row[j] = nothing ? -1 : fold(row + j, pair.level[i].height, border_v);
+    for (int n = 0; n < 2; ++n) {{
+        taps.column[n] = fold(left + n, of.width, border_u);
+        taps.row[n] = nothing ? -1 : fold(top + n, of.height, border_v);
     }}
     return taps;
 }};
@@ -192,93 +184,74 @@ auto taps_of = [&](const Pair& pair, const Place& place, int i) {{
 
 _VALUES = """
 real* result = (real*)values.data;
+constexpr bool vectors = C == 3 || C == 4;
+four sums[K];
+
 for (int begin = a; begin < b; begin += K) {
     const int count = b - begin < K ? b - begin : K;
+    real* out = result + (long long)begin * channels;
+    for (int k = 0; k < count; ++k) sums[k] = four{0, 0, 0, 0};
+    if (!vectors) for (int n = 0; n < count * channels; ++n) out[n] = 0;
     locate(begin, count);
-    for (int k = 0; k < count; ++k) {
-        real* __restrict out = result + (long long)(begin + k) * channels;
-        const Pair pair = pair_of(begin, k);
-        four sum = {0, 0, 0, 0};
-        if (C != 3 && C != 4) for (int c = 0; c < channels; ++c) out[c] = 0;
-        for (int m = -pairs[k]; m <= pairs[k]; ++m) {
-            const Probe probe = probe_of(k, m);
-            const Place place = place_of(pair, probe.at);
-            for (int i = 0; i < 2; ++i) {
-                const real share = pair.share[i] * probe.share;
-                if (share == 0) continue;
-                const Level& level = pair.level[i];
-                if (place.inside[i] && (C == 3 || C == 4)) {
-                    const real* p
-                        = level.texels + ((long long)place.first[2 * i + 1] * level.width + place.first[2 * i]) * C;
-                    const real* q = p + level.width * C;
-                    const real x = place.rest[2 * i], low = share * place.rest[2 * i + 1], up = share - low;
-                    // Of three numbers, nothing beyond the last.
-                    const four corner = C == 4 ? load(q + C) : drop_first(load(q + C - 1));
-                    sum = sum + load(p) * (up - up * x) + load(p + C) * (up * x)
-                        + load(q) * (low - low * x) + corner * (low * x);
-                    continue;
-                }
-                const Taps taps = taps_of(pair, place, i);
-                for (int j = 0; j < 4; ++j) {
-                    const int row = taps.row[j / 2], column = taps.column[j % 2];
-                    if (row < 0 || column < 0) continue;
-                    const real w = share * (j / 2 ? taps.y : 1 - taps.y) * (j % 2 ? taps.x : 1 - taps.x);
-                    const real* __restrict p = level.texels + ((long long)row * level.width + column) * channels;
-                    if (C == 3 || C == 4)
-                        for (int c = 0; c < C; ++c) sum[c] += w * p[c];
-                    else
-                        for (int c = 0; c < channels; ++c) out[c] += w * p[c];
-                }
-            }
+    for_all_squares(begin, count, [&](int k, int) {
+        if (counted[k] == 0) return;
+        const Level of = level_of(level[k]);
+        if (vectors && inside[k]) {
+            const real *p = of.texels + ((long long)row[k] * of.width + column[k]) * C, *q = p + of.width * C;
+            const real low = counted[k] * rest_y[k], up = counted[k] - low;
+            const real right = low * rest_x[k], left = up * rest_x[k];
+            // Of three numbers, nothing beyond the last.
+            const four corner = C == 4 ? load(q + C) : drop_first(load(q + C - 1));
+            sums[k] = sums[k] + ((load(p) * (up - left) + load(p + C) * left)
+                + (load(q) * (low - right) + corner * right));
+            return;
         }
-        if (C == 3 || C == 4) for (int c = 0; c < C; ++c) out[c] = sum[c];
-    }
+        const Taps taps = taps_of(k, of);
+        for (int n = 0; n < 4; ++n) {
+            const int top = taps.row[n / 2], left = taps.column[n % 2];
+            if (top < 0 || left < 0) continue;
+            const real w = counted[k] * (n / 2 ? taps.y : 1 - taps.y) * (n % 2 ? taps.x : 1 - taps.x);
+            const real* __restrict p = of.texels + ((long long)top * of.width + left) * channels;
+            if (vectors)
+                for (int c = 0; c < C; ++c) sums[k][c] += w * p[c];
+            else
+                for (int c = 0; c < channels; ++c) out[(long long)k * channels + c] += w * p[c];
+        }
+    });
+    if (vectors)
+        for (int k = 0; k < count; ++k)
+            for (int c = 0; c < C; ++c) out[k * C + c] = sums[k][c];
 }
 """
 
 # On the CPU a thread owns the texels of some rows: it goes over all points and adds what these rows get. Every texel
-# gets its addends in the order of the points, whatever the number of threads.
+# gets its addends in the same order, whatever the number of threads.
 _TO_TEXELS = """
 const real* upstream = (const real*)value_gradient.data;
-auto add = [](real* p, real value) {
-#ifdef __CUDA_ARCH__
-    wp::atomic_add(p, value);
-#else
-    *p += value;
-#endif
-};
 
 for (int begin = a; begin < b; begin += K) {
     const int count = b - begin < K ? b - begin : K;
     locate(begin, count);
-    for (int k = 0; k < count; ++k) {
+    for_all_squares(begin, count, [&](int k, int) {
+        const Level of = level_of(level[k]);
+        if (counted[k] == 0 || of.first_row >= stop_row || of.first_row + of.height <= first_row) return;
         const real* __restrict g = upstream + (long long)(begin + k) * channels;
-        const Pair pair = pair_of(begin, k);
-        bool mine[2];
-        for (int i = 0; i < 2; ++i) {
-            const long long first = pair.level[i].first_row;
-            mine[i] = pair.share[i] != 0 && first < stop_row && first + pair.level[i].height > first_row;
-        }
-        if (!mine[0] && !mine[1]) continue;
-        for (int m = -pairs[k]; m <= pairs[k]; ++m) {
-            const Probe probe = probe_of(k, m);
-            const Place place = place_of(pair, probe.at);
-            for (int i = 0; i < 2; ++i) {
-                if (!mine[i]) continue;
-                const Taps taps = taps_of(pair, place, i);
-                const real share = pair.share[i] * probe.share;
-                for (int j = 0; j < 4; ++j) {
-                    const int row = taps.row[j / 2], column = taps.column[j % 2];
-                    const long long of_all = pair.level[i].first_row + row;
-                    if (row < 0 || column < 0 || of_all < first_row || of_all >= stop_row) continue;
-                    const real w = share * (j / 2 ? taps.y : 1 - taps.y) * (j % 2 ? taps.x : 1 - taps.x);
-                    real* __restrict p
-                        = pair.level[i].texels + ((long long)row * pair.level[i].width + column) * channels;
-                    for (int c = 0; c < channels; ++c) add(p + c, w * g[c]);
-                }
+        const Taps taps = taps_of(k, of);
+        for (int n = 0; n < 4; ++n) {
+            const int top = taps.row[n / 2], left = taps.column[n % 2];
+            const long long of_all = of.first_row + top;
+            if (top < 0 || left < 0 || of_all < first_row || of_all >= stop_row) continue;
+            const real w = counted[k] * (n / 2 ? taps.y : 1 - taps.y) * (n % 2 ? taps.x : 1 - taps.x);
+            real* __restrict p = of.texels + ((long long)top * of.width + left) * channels;
+            for (int c = 0; c < channels; ++c) {
+#ifdef __CUDA_ARCH__
+                wp::atomic_add(p + c, w * g[c]);
+#else
+                p[c] += w * g[c];
+#endif
             }
         }
-    }
+    });
 }
 """
 
@@ -286,7 +259,7 @@ _TO_POINTS = """
 const real* upstream = (const real*)value_gradient.data;
 real* to_uv = (real*)uv_gradient.data;
 real* to_spread = (real*)spread_gradient.data;
-real to_axis_u[K], to_axis_v[K], to_cell[K], to_level[K];
+real to_u[K], to_v[K], to_axis_u[K], to_axis_v[K], to_cell[K], to_level[K];
 
 // The gradient to a footprint from those to the box's longer side, its shorter one as a share, and its level.
 auto pull_back = [&](int begin, int k) {
@@ -316,48 +289,38 @@ auto pull_back = [&](int begin, int k) {
 for (int begin = a; begin < b; begin += K) {
     const int count = b - begin < K ? b - begin : K;
     locate(begin, count);
-    for (int k = 0; k < count; ++k) {
-        const int n = begin + k;
-        const real* __restrict g = upstream + (long long)n * channels;
-        const Pair pair = pair_of(begin, k);
-        real to_middle[4] = {0, 0, 0, 0}, to_side[4] = {0, 0, 0, 0};
-        to_cell[k] = to_level[k] = 0;
-        for (int m = -pairs[k]; m <= pairs[k]; ++m) {
-            const Probe probe = probe_of(k, m);
-            const Place place = place_of(pair, probe.at);
-            for (int i = 0; i < 2; ++i) {
-                const Level& level = pair.level[i];
-                const Taps taps = taps_of(pair, place, i);
-                real dots[4] = {0, 0, 0, 0};
-                for (int j = 0; j < 4; ++j) {
-                    const int row = taps.row[j / 2], column = taps.column[j % 2];
-                    if (row < 0 || column < 0) continue;
-                    const real* __restrict p = level.texels + ((long long)row * level.width + column) * channels;
-                    for (int c = 0; c < channels; ++c) dots[j] += p[c] * g[c];
-                }
-                const real up = dots[0] + taps.x * (dots[1] - dots[0]), low = dots[2] + taps.x * (dots[3] - dots[2]);
-                const real value = up + taps.y * (low - up);
-                to_level[k] += (i ? probe.share : -probe.share) * value;
-                to_cell[k] += pair.share[i] * probe.share_slope * value;
-                if (!taps.moves) continue;
-                const real left = dots[0] + taps.y * (dots[2] - dots[0]);
-                const real right = dots[1] + taps.y * (dots[3] - dots[1]);
-                const real slope[2] = {pair.share[i] * (right - left), pair.share[i] * (low - up)};
-                for (int j = 0; j < 2; ++j) {
-                    to_middle[2 * i + j] += probe.share * slope[j];
-                    to_side[2 * i + j] += probe.share * probe.at * slope[j];
-                    to_cell[k] += probe.share * probe.at_slope * slope[j] * pair.side[2 * i + j];
-                }
-            }
+    for (int k = 0; k < count; ++k)
+        to_u[k] = to_v[k] = to_axis_u[k] = to_axis_v[k] = to_cell[k] = to_level[k] = 0;
+    for_all_squares(begin, count, [&](int k, int i) {
+        if (part[k] == 0 && part_slope[k] == 0) return;
+        const Level of = level_of(level[k]);
+        const real* __restrict g = upstream + (long long)(begin + k) * channels;
+        const Taps taps = taps_of(k, of);
+        real dots[4] = {0, 0, 0, 0};
+        for (int n = 0; n < 4; ++n) {
+            const int top = taps.row[n / 2], left = taps.column[n % 2];
+            if (top < 0 || left < 0) continue;
+            const real* __restrict p = of.texels + ((long long)top * of.width + left) * channels;
+            for (int c = 0; c < channels; ++c) dots[n] += p[c] * g[c];
         }
-        real* uv_gradient_n = to_uv + 2ll * n;
-        uv_gradient_n[0] = to_middle[0] * pair.level[0].width + to_middle[2] * pair.level[1].width;
-        uv_gradient_n[1] = -to_middle[1] * pair.level[0].height - to_middle[3] * pair.level[1].height;
-        to_axis_u[k] = to_side[0] * pair.level[0].width + to_side[2] * pair.level[1].width;
-        to_axis_v[k] = -to_side[1] * pair.level[0].height - to_side[3] * pair.level[1].height;
+        const real up = dots[0] + taps.x * (dots[1] - dots[0]), low = dots[2] + taps.x * (dots[3] - dots[2]);
+        const real value = up + taps.y * (low - up);
+        to_level[k] += (i ? part[k] : -part[k]) * value;
+        to_cell[k] += share[k] * part_slope[k] * value;
+        if (!taps.moves) return;
+        const real left = dots[0] + taps.y * (dots[2] - dots[0]), right = dots[1] + taps.y * (dots[3] - dots[1]);
+        const real by_u = counted[k] * (right - left) * of.width;
+        const real by_v = -counted[k] * (low - up) * of.height;
+        to_u[k] += by_u, to_v[k] += by_v;
+        to_axis_u[k] += by_u * along[k], to_axis_v[k] += by_v * along[k];
+        to_cell[k] += along_slope[k] * (by_u * axis_u[k] + by_v * axis_v[k]);
+    });
+    for (int k = 0; k < count; ++k) {
+        const long long n = begin + k;
+        to_uv[2 * n] = to_u[k], to_uv[2 * n + 1] = to_v[k];
         if (LEVELS) to_spread[n] = spreads[n] >= 0 && spreads[n] <= last && last > 0 ? to_level[k] : 0;
+        else pull_back(begin, k);
     }
-    if (!LEVELS) for (int k = 0; k < count; ++k) pull_back(begin, k);
 }
 """
 
@@ -380,6 +343,7 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     @wp.func_native(prelude + _VALUES)
     def values_of_range(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -395,6 +359,7 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     @wp.kernel(module="unique", module_options=OPTIONS)
     def values(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -409,13 +374,14 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     ):
         i = (first + wp.tid()) * chunk
         values_of_range(
-            table, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
+            table, sizes, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
             i, wp.min(i + chunk, count), values,
         )  # fmt: skip
 
     @wp.func_native(prelude + _TO_TEXELS)
     def texels_of_range(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -433,6 +399,7 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     @wp.kernel(module="unique", module_options=OPTIONS)
     def to_texels(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -448,13 +415,14 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     ):
         i = wp.tid() * chunk
         texels_of_range(
-            table, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
+            table, sizes, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
             i, wp.min(i + chunk, count), value_gradient, first_row, stop_row,
         )  # fmt: skip
 
     @wp.func_native(prelude + _TO_POINTS)
     def points_of_range(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -472,6 +440,7 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     @wp.kernel(module="unique", module_options=OPTIONS)
     def to_points(
         table: wp.array(dtype=wp.int64),
+        sizes: wp.array(dtype=real),
         num_levels: int,
         uv: wp.array(dtype=real),
         spread: wp.array(dtype=real),
@@ -488,7 +457,7 @@ def make_pyramid_kernels(real: Any, levels: bool, channels: int) -> PyramidKerne
     ):
         i = (first + wp.tid()) * chunk
         points_of_range(
-            table, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
+            table, sizes, num_levels, uv, spread, num_channels, border_u, border_v, max_probes,
             i, wp.min(i + chunk, count), value_gradient, uv_gradient, spread_gradient,
         )  # fmt: skip
 
