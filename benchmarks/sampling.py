@@ -2,14 +2,19 @@
 
 A million points in an image of 1024 x 1024; random ones, and those that a textured sphere filling the picture looks up.
 Both libraries are timed in turns in one process, least of several rounds, so that what else the machine does hits both.
+Memory is the peak of a forward and a backward run beyond image, points and upstream gradient, in a process of its own.
 "Bandwidth" is what a lookup has to move at least (coordinates in, values out, the image once; with its gradient for the
 reverse mode), over the time, as a share of what a copy reaches in the same run.
 """
 
 import argparse
 import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +31,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--channels", type=int, nargs="*", default=[3, 32])
+    parser.add_argument("--memory", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.memory:
+        return report_memory(args.memory, args.channels[0])
     device = torch.device(args.device)
     source = torch.zeros(64 << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -39,6 +47,10 @@ def main() -> None:
         for channels in args.channels:
             compare(name, xy, channels, args.rounds, copy)
     filtered(coherent_points(device), args.rounds)
+    print("\n| random points, forward and backward | channels | grid_sample | ours |\n|---|---|---|---|")
+    for channels in args.channels if device.type == "cpu" else ():
+        theirs, ours = (memory_of(name, channels) for name in ("theirs", "ours"))
+        print(f"| peak memory | {channels} | {theirs} MB | {ours} MB |", flush=True)
 
 
 def random_points(device: torch.device) -> Tensor:
@@ -109,6 +121,36 @@ def filtered(xy: Tensor, rounds: int) -> None:
     print("\n| coherent points, 3 channels, forward | time | of bilinear |\n|---|---|---|")
     for name, seconds in times.items():
         print(f"| {name} | {1e3 * seconds:.1f} ms | {seconds / times['bilinear']:.1f} |")
+
+
+def memory_of(name: str, channels: int) -> str:
+    """Peak memory in MB, in a process of its own."""
+    command = [sys.executable, __file__, "--memory", name, "--channels", str(channels)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def report_memory(name: str, channels: int) -> None:
+    def work(side: int, count: int) -> None:
+        ours = name == "ours"
+        image = torch.rand((side, side, channels) if ours else (1, channels, side, side)).requires_grad_()
+        points = torch.rand((count, 2) if ours else (1, 1, count, 2)).mul_(side if ours else 1).requires_grad_()
+        upstream = torch.rand((count, channels) if ours else (1, channels, 1, count))
+        before = peak_memory()
+        values = dr.sample(image, points) if ours else F.grid_sample(image, points, align_corners=False)
+        torch.autograd.grad(values, (image, points), upstream)
+        if count > 1:
+            print(f"{peak_memory() - before:.0f}")
+
+    work(2, 1)  # kernels and threads
+    work(SIDE, COUNT)
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says counts the parent as well, under Linux
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def best(works: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:

@@ -15,6 +15,7 @@ from .cameras.base import Camera
 from .checks import check_finite, check_tensor, shape_of
 from .isosurface import surface_nets
 from .mesh import Mesh
+from .sampling import sample
 
 _CHUNK = 1 << 18  # grid points at a time: a few MB for each view's coordinates
 
@@ -134,10 +135,7 @@ def _look_up(points: Tensor, camera: Camera, distance: Tensor, open_sides: list[
     local = camera.world_to_camera(points)
     xy, _ = camera.local_project(local)
     size = xy.new_tensor([width, height])
-    grid = (2 * xy / size - 1).nan_to_num(0.0).clamp(-1, 1)  # clamped for the border value; NaN is not valid, below
-    inside_by = torch.nn.functional.grid_sample(
-        distance[None, None], grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0, 0, 0]
+    inside_by = sample(distance.unsqueeze(-1), xy, padding="clamp")[:, 0]
     beyond = torch.maximum(-xy, xy - size).clamp(min=0).amax(-1)  # pixels outside of the image
     x, y = xy.unbind(-1)
     left, top, right, bottom = open_sides

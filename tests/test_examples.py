@@ -204,3 +204,28 @@ def test_example_align_photographs_aligns_graffiti(tmp_path: Path, shared_data: 
     out = run("align_photographs", tmp_path, *images, "--homography", str(tmp_path / "truth.txt"), steps=10)
     (end,) = figures(r"(\S+) at the end", out)
     assert end < 1.0  # the bar of issue 6
+
+
+def test_example_align_pose_converges_from_20_pixels(tmp_path: Path) -> None:
+    out = run("align_pose", tmp_path, steps=6)
+    start, end = figures(r"the shape off by (\S+) pixels at the start, (\S+) at the end", out)
+    assert abs(start - 20.0) < 0.01
+    assert end < 0.5  # two pictures of 320 x 240, each with its own rounding to pixels, and lights that differ
+    (angle,) = figures(r"orientation off by .*, (\S+) at the end", out)
+    assert angle < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "view"), [("left03.jpg", 2), ("left08.jpg", 7)])
+def test_example_align_pose_finds_where_a_photograph_was_taken(
+    tmp_path: Path, shared_data: Path, second: str, view: int
+) -> None:
+    folder = shared_data / "opencv_chessboard"
+    if not folder.is_dir():
+        pytest.skip(f"needs the photographs in {folder}, which are not here")
+    images = ("--images", str(folder / "left" / "left01.jpg"), str(folder / "left" / second))
+    calibration = ("--views", "0", str(view), "--calibration", str(folder / "left_intrinsics.yml"))
+    out = run("align_pose", tmp_path, *images, *calibration, steps=10)
+    start, end = figures(r"the shape off by (\S+) pixels at the start, (\S+) at the end", out)
+    assert abs(start - 20.0) < 0.01
+    assert end < 0.5  # corners that OpenCV found put the board where it says to 0.2 to 0.3 pixels

@@ -228,12 +228,11 @@ auto weigh = [&](const Block& block, int k, Taps& taps) {{
 auto place_at_border = [&](Block& block, int k, int n, Taps& taps) {{
     if (block.state[k] >= 2) {{  // the middle of the nearest pixel, which does not move
         for (int i = 0; i < D; ++i) {{
-            const real p = points[(long long)n * D + i] * scale[i] + offset[i];
             const real last = size[i] - 1, middle = real(0.5) - real({shift});
-            const real known = p == p ? p - middle : -middle - real({shift});
-            block.base[i][k] = (int)floor((known > 0 ? (known < last ? known : last) : 0) + middle) + {first};
-            block.fraction[i][k] = (known > 0 ? (known < last ? known : last) : 0) + middle;
-            block.fraction[i][k] -= floor(block.fraction[i][k]);
+            const real p = points[(long long)n * D + i] * scale[i] + offset[i] - middle;
+            const real known = (p > 0 ? (p < last ? p : last) : 0) + middle;  // NaN is 0
+            block.base[i][k] = (int)floor(known) + {first};
+            block.fraction[i][k] = known - floor(known);
         }}
     }}
     weigh(block, k, taps);

@@ -22,7 +22,7 @@ def grid_sample(
     """`torch.nn.functional.grid_sample`, equal in value and gradient, and differentiable twice where it is smooth.
 
     Args:
-        input: [N, C, H, W] or [N, C, D, H, W], float32 or float64.
+        input: [N, C, H, W] or [N, C, D, H, W], floating point.
         grid: [N, Ho, Wo, 2] or [N, Do, Ho, Wo, 3], (x, y) or (x, y, z) in [-1, 1], the coordinates last.
         mode: as torch's: "nearest" rounds halves to even, "bicubic" has a = -0.75 and is for images only.
         padding_mode, align_corners: as torch's; None is False.
@@ -45,7 +45,8 @@ def grid_sample(
     if border == "reflect" and align_corners:
         border = "mirror"
     name = "bicubic-torch" if mode == "bicubic" else mode
-    points = grid
+    wider = torch.promote_types(input.dtype, grid.dtype)
+    points = grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
     if mode == "nearest" or (mode == "bilinear" and border != "zeros"):
         points = grid * grid.new_tensor(scale) + grid.new_tensor(offset)
         points = _into_image(points, sizes, border)
@@ -54,7 +55,7 @@ def grid_sample(
         scale, offset = (1.0,) * dimensions, (0.0,) * dimensions
         border = "zeros" if border == "zeros" else "clamp"
     how = Lookup(name, (border,) * dimensions, scale, offset)
-    return lookup(input.movedim(1, -1), points, how).movedim(-1, 1)
+    return lookup(input.movedim(1, -1), points, how).movedim(-1, 1).to(wider)
 
 
 def _into_image(points: Tensor, sizes: list[int], border: str) -> Tensor:
@@ -77,9 +78,6 @@ def _into_image(points: Tensor, sizes: list[int], border: str) -> Tensor:
 def _check(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> int:
     check_tensor("input", input, hint="call input.float()")
     check_tensor("grid", grid)
-    for name, value in (("input", input), ("grid", grid)):
-        if value.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"{name} must be float32 or float64; got {shape_of(value)}: call {name}.float()")
     if input.ndim not in (4, 5):
         raise ValueError(f"input must be (N, C, H, W) or (N, C, D, H, W); got {shape_of(input)}")
     dimensions = input.ndim - 2

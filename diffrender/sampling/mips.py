@@ -114,12 +114,13 @@ def _average(
 ) -> Tensor:
     """`filter_pyramid` for points of any shape and mixed types, with derivatives."""
     across, up = ("zeros" if border == "constant" else border for border in paddings_of(padding, 2))
-    dtype = reduce(torch.promote_types, [x.dtype for x in (uv, spread, *pyramid)])
+    wider = reduce(torch.promote_types, [x.dtype for x in (uv, spread, *pyramid)])
+    dtype = torch.promote_types(wider, torch.float32)
     points = uv.to(dtype).reshape(-1, 2).contiguous()
     spreads = spread.to(dtype).reshape(len(points), *spread.shape[uv.ndim - 1 :]).contiguous()
     images = [image.to(dtype).contiguous() for image in pyramid]
     values: Tensor = _Average.apply(PyramidLookup((across, up), max_probes), points, spreads, *images)
-    return values.view(*uv.shape[:-1], values.shape[-1])
+    return values.view(*uv.shape[:-1], values.shape[-1]).to(wider)
 
 
 class _Average(torch.autograd.Function):

@@ -21,7 +21,6 @@ Padding = Literal["zeros", "clamp", "reflect", "mirror", "wrap", "constant"]
 
 MODES = ("nearest", "bilinear", "bicubic", "bicubic-torch", "bspline", "lanczos")
 PADDINGS = ("zeros", "clamp", "reflect", "mirror", "wrap", "constant")
-_DTYPES = (torch.float32, torch.float64)
 
 
 def sample(
@@ -35,7 +34,7 @@ def sample(
     """Values of an image at points given in pixels, differentiable to both.
 
     Args:
-        image: [*batch, H, W, C], row 0 on top, float32 or float64. A channels-first image goes through `to_nhwc`.
+        image: [*batch, H, W, C], row 0 on top, floating point. A channels-first image goes through `to_nhwc`.
         xy: [*batch, ..., 2] points in pixels, x to the right, y down; pixel (0, 0) covers [0, 1) x [0, 1) and its
             value sits at (0.5, 0.5). One image [H, W, C] takes points of any shape [..., 2]; the dimensions in front
             of a batch of images broadcast against the first ones of `xy`.
@@ -52,14 +51,14 @@ def sample(
         constant: a number or [C], what "constant" means.
 
     Returns:
-        [*batch, ..., C], in the wider dtype of the two.
+        [*batch, ..., C], in the wider dtype of the two. Halves are computed with in float32; coordinates want more.
 
     A point with a coordinate that is NaN, infinite or so large that floats no longer resolve half a pixel (2^22 in
     float32; 2^30 in float64) has a zero gradient to `xy`, and the border's value: 0 with "zeros", the constant with
     "constant", otherwise that of the nearest pixel centre in the image, counting NaN as 0.
 
     Raises:
-        TypeError: a tensor that is not float32 or float64.
+        TypeError: a tensor that is not floating point.
         ValueError: shapes, devices, names that do not fit; an image without pixels.
 
     >>> image = torch.tensor([[[0.0], [1.0]], [[2.0], [3.0]]])  # [2, 2, 1]
@@ -160,7 +159,7 @@ def look_up(
     dimensions = points.shape[-1]
     borders = paddings_of(padding, dimensions)
     if mode == "bspline":
-        image = bspline_coefficients(image, borders)
+        image = bspline_coefficients(image.to(torch.promote_types(image.dtype, torch.float32)), borders)
     how = Lookup(
         mode,
         tuple("zeros" if border == "constant" else border for border in borders),
@@ -189,9 +188,6 @@ def check_lookup(
     check_image_ndim(image, "[..., D, H, W, C]" if dimensions == 3 else "[..., H, W, C]", image_name)
     check_tensor(name, points)
     _check_coordinates_last(points, name, dimensions)
-    for label, value in ((image_name, image), (name, points)):
-        if value.dtype not in _DTYPES:
-            raise TypeError(f"{label} must be float32 or float64; got {shape_of(value)}: call {label}.float()")
     if 0 in image.shape[-dimensions - 1 : -1]:
         raise ValueError(f"{image_name} must have at least one pixel; got {shape_of(image)}")
     if image.device != points.device:

@@ -22,7 +22,7 @@ def splat(
     """Values added to an empty image at points: `(splat(v, xy) * image).sum() == (v * sample(image, xy)).sum()`.
 
     Args:
-        values: [*batch, P, C], float32 or float64.
+        values: [*batch, P, C], floating point.
         xy: [*batch, P, 2] points in pixels.
         size: (height, width) of the image.
         mode, padding: as in `sample`; "constant" and "bspline", which are no sums of texels alone, are not possible.

@@ -78,8 +78,21 @@ def test_wrong_input_is_explained(image: tuple, grid: tuple, options: dict, erro
         grid_sample(torch.zeros(image), torch.zeros(grid), **options)
 
 
-def test_halves_and_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"call input.float\(\)"):
-        grid_sample(torch.zeros(1, 1, 2, 2).half(), torch.zeros(1, 1, 1, 2))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_halves_are_computed_with_in_single_precision(mode: str, dtype: torch.dtype) -> None:
+    image, grid = (x.detach().to(dtype).requires_grad_() for x in case(2, torch.float32))
+    values = grid_sample(image, grid, mode, "border")
+    assert values.dtype == dtype
+    wide = image.detach().float().requires_grad_(), grid.detach().float().requires_grad_()
+    expected = grid_sample(*wide, mode, "border")
+    assert torch.equal(values, expected.to(dtype))
+    upstream = torch.ones_like(values)
+    found = torch.autograd.grad(values, (image, grid), upstream)
+    for a, b in zip(found, torch.autograd.grad(expected, wide, upstream.float()), strict=True):
+        assert torch.equal(a, b.to(dtype))
+
+
+def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match="input must be floating point"):
         grid_sample(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, 1, 1, 2))

@@ -229,6 +229,26 @@ def test_degenerate_footprints_have_finite_values_and_gradients() -> None:
     assert sample_anisotropic(mip_pyramid(torch.rand(8, 8, 1)), uv[:0], footprint[:0]).shape == (0, 1)
 
 
+def test_halves_are_computed_with_in_single_precision() -> None:
+    texture, uv = torch.rand(8, 8, 3).half().requires_grad_(), torch.rand(20, 2).half()
+    footprint = 0.3 * torch.randn(20, 2, 2).half()
+    values = sample_anisotropic(mip_pyramid(texture), uv, footprint)
+    wide = [level.detach().float() for level in mip_pyramid(texture)]
+    assert torch.equal(values, sample_anisotropic(wide, uv.float(), footprint.float()).half())
+    values.sum().backward()
+    assert texture.grad is not None
+    assert texture.grad.dtype == torch.float16
+
+
+def test_one_texel_is_its_own_mean() -> None:
+    pyramid, uv = mip_pyramid(torch.full((1, 1, 3), 0.25)), 4 * torch.rand(20, 2) - 2
+    for values in (
+        sample_trilinear(pyramid, uv, torch.linspace(-1, 3, 20)),
+        sample_anisotropic(pyramid, uv, torch.randn(20, 2, 2)),
+    ):
+        torch.testing.assert_close(values, torch.full((20, 3), 0.25), rtol=0, atol=1e-6)  # weights of nine probes
+
+
 def test_wrong_input_is_explained() -> None:
     texture, uv = torch.zeros(4, 4, 3), torch.zeros(5, 2)
     with pytest.raises(TypeError, match="mip_pyramid"):
