@@ -1,5 +1,7 @@
 """Environment maps and filled textures, against closed forms and continuity across every seam."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -90,6 +92,41 @@ def test_filled_texture_keeps_the_charts_and_continues_constants() -> None:
     (gradient,) = torch.autograd.grad(filled.sum(), values)
     assert (gradient[~mask] == 0).all()
     torch.testing.assert_close(gradient.sum(), torch.tensor(9.0 * 14 * 3).double())  # weights sum to 1 everywhere
+
+
+def test_filled_textures_that_were_fitted_are_right_at_seams_at_every_level() -> None:
+    """Lookups inside of charts fit a texture; then mip levels, which read far outside, are looked up on the seams."""
+    generator = torch.Generator().manual_seed(0)
+    angle = torch.arange(8) * torch.pi / 4
+    ring = 0.2 * torch.stack([angle.cos(), angle.sin()], -1)
+    uvs = torch.cat([ring + 0.25, ring + 0.75])  # two octagons, each a chart
+    fan = torch.stack([torch.zeros(6), torch.arange(1, 7), torch.arange(2, 8)], -1).long()
+    mesh = dr.Mesh(torch.nn.functional.pad(uvs, (0, 1)), torch.cat([fan, fan + 8]), uvs=uvs)
+    mask = covered_texels(mesh, (32, 32))
+    truth = fill_texture(torch.rand(32, 32, 3, generator=generator), mask)
+    corners = uvs[mesh.faces]
+    weights = torch.rand(400, 1, 3, 1, generator=generator)
+    inside = (corners * weights).sum(2) / weights.sum(2)  # [400, F, 2]
+    wanted = dr.sample_texture(truth, inside)
+
+    def fitted(make: Callable[[Tensor], Tensor]) -> Tensor:
+        texels = torch.full((32, 32, 3), 0.5, requires_grad=True)
+        optimizer = torch.optim.Adam([texels], lr=0.05)
+        for _ in range(60):
+            loss = (dr.sample_texture(make(texels), inside) - wanted).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return make(texels).detach()
+
+    def error(texture: Tensor) -> float:
+        levels = torch.arange(4.0)[:, None].expand(4, len(uvs))
+        values = [dr.sample_trilinear(dr.mip_pyramid(x), uvs.expand(4, -1, 2), levels) for x in (texture, truth)]
+        return float((values[0] - values[1]).abs().mean())
+
+    filled, plain = fitted(lambda texels: fill_texture(texels, mask)), fitted(lambda texels: texels)
+    assert error(filled) < 0.01
+    assert error(plain) > 5 * error(filled)
 
 
 def test_covered_texels_are_those_of_the_uv_map() -> None:
