@@ -368,11 +368,13 @@ def test_unusable_coordinates_give_the_border_and_no_gradient(mode: str, padding
     values = sample(image, xy, mode=mode, padding=padding)
     corners = [(0, 0), (2, 0), (1, -1), (0, 3), (0, -1), (0, 0)]
     expected = torch.stack([image[i, j] for i, j in corners]) * (padding != "zeros")
-    assert torch.equal(values, expected)
+    # the spline's filter and the sine at whole numbers are rounded
+    rounding = 0 if mode in MODES else 100 * torch.finfo(dtype).eps
+    torch.testing.assert_close(values, expected, rtol=0, atol=rounding)
     image_grad, xy_grad = torch.autograd.grad(values.sum(), (image, xy))
     assert torch.equal(xy_grad, torch.zeros_like(xy))
     assert image_grad.isfinite().all()
-    assert image_grad.sum() == (0 if padding == "zeros" else values.numel())
+    assert abs(image_grad.sum() - (0 if padding == "zeros" else values.numel())) <= rounding
 
 
 def test_infinite_pixels_do_not_reach_points_outside() -> None:
