@@ -18,16 +18,21 @@ from torch import Tensor
 from .derivatives import differentiable_once
 from .intersections import intersections
 from .kernels import edge_sides, hidden_area, split_at_crossings, split_at_pixels
+from .rim import rim
 from .scene import SAME_RAY, Scene
 from .turning import looks
 from .visibility import PixelRays, first_faces
 
 MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segments it is cut into
-MAX_SEGMENTS = 64  # per edge
+MAX_SEGMENTS = 64  # equal ones per edge ...
+HALVINGS = 10  # ... and so often once more, where a long edge comes near the camera, or ends at a seam
 NEAR = 1e-5  # edges end where their depth is this fraction of their size: they are far outside any image there
 TOUCHING = 256  # epsilons of depth: rounding of a surface seen at a grazing angle
 ALONGSIDE = 1e-3  # of an edge's length: a curve that stays nearer runs along the edge
 GRID = 1e-8  # of depth: `intersections` decides on a grid, which is coarser than float64
+OUTSIDE = -2  # in place of a face: beyond the rim of the field of view, where nothing is seen
+AT_CENTER = 8  # epsilons of the image's size: rounding of a projected point and of a pixel's ray
+ASIDE = (0.5, 0.17)  # of the root of such an epsilon: where the walk begins instead; slanted, as few edges are
 NOT_TWICE = (
     "the boundary term of render has one derivative only (the second is an integral over the ends of edges): "
     "differentiate fragments, sample and shaders instead, or take differences of the gradient"
@@ -45,6 +50,10 @@ class Boundary:
         left, right: [M] the faces seen on its two sides, -1 for the background.
         area: [M] signed share of the pixel: `area * (left - right)` corrects the value at the pixel's centre.
             Differentiable to vertices and camera, once.
+        rim: [M] bool, pieces of the rim of the field of view, near which colours may move faster than anything.
+        unsure: [K] pixels at whose centre lines end, so that rounding decides what is seen there: their values are
+            those of a point beside the centre.
+        unsure_face: [K] the face seen at that point, -1 for the background.
     """
 
     view: Tensor
@@ -53,6 +62,16 @@ class Boundary:
     left: Tensor
     right: Tensor
     area: Tensor
+    rim: Tensor
+    unsure: Tensor
+    unsure_face: Tensor
+
+    def settled(self, face_image: Tensor) -> Tensor:
+        """The faces [B, H, W] seen at the centres, or beside those that are `unsure`."""
+        if len(self.unsure) == 0:
+            return face_image
+        flat = face_image.reshape(-1).index_copy(0, self.unsure, self.unsure_face.to(face_image.dtype))
+        return flat.reshape(face_image.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +83,7 @@ class _Lines:
     view: Tensor  # [C]
     edge: Tensor  # [C] index into `mesh.topology.edges`, -1 for others
     faces: Tensor | None  # [C, 2] of a line that is no edge: the faces it lies in, one or two; None: all are edges
-    left: Tensor  # [C] the face in front on each side, just beside the line; -1 for none
+    left: Tensor  # [C] the face in front on each side, just beside the line; -1 for none, or OUTSIDE
     right: Tensor  # [C]
 
 
@@ -100,6 +119,7 @@ def boundary(
     faceted: bool = False,
     cull_backfaces: bool = False,
     intersecting: bool = True,
+    face_image: Tensor | None = None,
 ) -> Boundary:
     """All visible pieces of the edges across which the image may jump.
 
@@ -109,30 +129,38 @@ def boundary(
         faceted: the shading jumps at every edge (flat normals), not only at silhouettes and seams.
         cull_backfaces: as given to `visibility`.
         intersecting: surfaces may pass through each other, and the image jumps where they do.
+        face_image: [B, H, W] what is seen at the pixels' centres; spares the search for the rim of the field of view
+            where nothing is.
     """
     lines = _candidates(scene, faceted, cull_backfaces)
     if intersecting:
         lines = _with_curves(scene, lines, cull_backfaces)
     lines = _with_cuts(scene, lines, cull_backfaces)
+    lines = _with_rim(scene, rays, lines, face_image)
     with torch.no_grad():
         segments = _segments(scene, lines)
         pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
         view = lines.view.index_select(0, pieces.line)
+        start, unsure, unsure_face = _starts(scene, rays, segments, pieces, view, cull_backfaces)
 
     used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
     ends = _project_points(scene, lines, segments.line[used], segments.span[used])[0]  # [U, 2, 2], differentiable
     ends = ends.index_select(0, segment)
     with torch.no_grad():
         hand = rays.hand.to(ends.dtype).index_select(0, view)
-        origins, directions = _center_rays(scene, rays, view, pieces.pixel, pieces.center)
+        center, origins, directions = start
         points = _end_points(lines, pieces.line)
+        on_rim = torch.zeros_like(view, dtype=torch.bool)
+        if lines.faces is not None:
+            on_rim = lines.faces.index_select(0, pieces.line)[:, 0] == OUTSIDE
+            points, directions = _beside_rim(lines, pieces.line, on_rim, points, directions)
         if not scene.camera.is_central:
             points = points - origins.unsqueeze(1)
-        area = hidden_area(points, directions.to(points.dtype), ends, pieces.low, pieces.high, pieces.center, hand)
+        area = hidden_area(points, directions.to(points.dtype), ends, pieces.low, pieces.high, center, hand)
         flow = hand * (pieces.high - pieces.low).to(ends.dtype)
         middle = (0.5 * (pieces.low + pieces.high)).to(ends.dtype)
     area = _Area.apply(differentiable_once(ends, NOT_TWICE), area, flow, middle)
-    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, area)
+    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, area, on_rim, unsure, unsure_face)
 
 
 class _Area(torch.autograd.Function):
@@ -279,6 +307,33 @@ def _with_cuts(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
     return _added(lines, points.reshape(-1, 3), view, torch.stack([face, nothing], -1), left, right, seen)
 
 
+def _with_rim(scene: Scene, rays: PixelRays, lines: _Lines, face_image: Tensor | None) -> _Lines:
+    """Also the rim of the field of view."""
+    found = rim(scene, rays, face_image)
+    if found is None or len(found.view) == 0:
+        return lines
+    with torch.no_grad():
+        usual = rays.hand.index_select(0, found.view) > 0
+        nothing = torch.full_like(found.view, -1)
+        outside = torch.full_like(nothing, OUTSIDE)
+        left, right = torch.where(usual, nothing, outside), torch.where(usual, outside, nothing)
+        faces = outside.unsqueeze(-1).expand(-1, 2)
+    return _added(lines, found.directions.reshape(-1, 3), found.view, faces, left, right, torch.ones_like(usual))
+
+
+def _beside_rim(
+    lines: _Lines, line: Tensor, on_rim: Tensor, points: Tensor, directions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Points [M, 2, 3] and directions [M, 3], made up for pieces `on_rim` to tell on which side of it the centre is.
+
+    The rim is no edge of a plane; but what lies beyond has no ray.
+    """
+    left = torch.isfinite(directions).all(-1) == (lines.right.index_select(0, line) == OUTSIDE)
+    x, y, z = torch.eye(3, dtype=points.dtype, device=points.device)
+    made_up = torch.stack([x.expand_as(directions), torch.where(left.unsqueeze(-1), y, -y)], dim=1)
+    return torch.where(on_rim[:, None, None], made_up, points), torch.where(on_rim.unsqueeze(-1), z, directions)
+
+
 def _added(
     lines: _Lines, points: Tensor, view: Tensor, faces: Tensor, left: Tensor, right: Tensor, seen: Tensor
 ) -> _Lines:
@@ -304,10 +359,10 @@ def _segments(scene: Scene, lines: _Lines) -> _Segments:
     else:
         index, span = _bend(scene, lines)
     xy, depth = _project_points(scene, lines, index, span)
+    if scene.linear_rays is None:
+        index, span, xy, depth, stray = _straightened(scene, lines, index, span, xy, depth)
     usable = torch.isfinite(xy).flatten(1).all(-1)
     if scene.linear_rays is None:
-        middle, _ = _project_points(scene, lines, index, span.mean(1, keepdim=True))
-        stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
         # A chord that its own middle is far away from jumps across a seam or out of the domain.
         usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
     keep = usable.nonzero().squeeze(-1)
@@ -346,6 +401,29 @@ def _bend(scene: Scene, lines: _Lines) -> tuple[Tensor, Tensor]:
     part = torch.arange(len(owner), device=index.device) - (parts.cumsum(0) - parts)[owner]
     total = parts[owner].to(probe.dtype)
     return owner, torch.stack([part / total, (part + 1) / total], dim=-1)
+
+
+def _straightened(
+    scene: Scene, lines: _Lines, index: Tensor, span: Tensor, xy: Tensor, depth: Tensor
+) -> tuple[Tensor, ...]:
+    """Halve segments [K] in the image that are still bent; the new ones, and how far their middles stray [K]."""
+    border = xy.new_tensor([scene.camera.width, scene.camera.height])
+    for halving in range(HALVINGS + 1):
+        at = span.mean(1, keepdim=True)
+        middle, middle_depth = _project_points(scene, lines, index, at)
+        stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
+        near = (xy.amax(1) > -stray.unsqueeze(-1)).all(-1) & (xy.amin(1) < border + stray.unsqueeze(-1)).all(-1)
+        bent = (stray > 2 * MAX_SAG) & torch.isfinite(stray) & near & (depth > 0).any(-1)
+        kept, cut = (~bent).nonzero().squeeze(-1), bent.nonzero().squeeze(-1)
+        if len(cut) == 0 or halving == HALVINGS:
+            break
+        parts = []
+        for ends, middles in ((span, at), (xy, middle), (depth, middle_depth)):
+            three = torch.cat([ends[:, :1], middles, ends[:, 1:]], dim=1).index_select(0, cut)
+            parts.append(torch.cat([ends.index_select(0, kept), three[:, :2], three[:, 1:]]))
+        span, xy, depth = parts
+        index = torch.cat([index.index_select(0, kept), index.index_select(0, cut).repeat(2)])
+    return index, span, xy, depth, stray
 
 
 def _project_points(scene: Scene, lines: _Lines, index: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -393,9 +471,11 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     to_left = torch.linalg.cross(directions, end - begin)
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
     limit = depth * (1 - _touching(depth.dtype))
+    if skip_faces is not None:  # before the rim there is nothing
+        limit = torch.where(skip_faces[:, 0] == OUTSIDE, 0.0, limit)
     # Other edges may be at the same place in the image, as those before and behind a wall that is seen edge-on: what
     # is seen beside this one is what lies on that side of them.
-    beside = torch.where((right < 0).unsqueeze(-1), -to_left, to_left)
+    beside = torch.where((right == -1).unsqueeze(-1), -to_left, to_left)
     # What jumps between two faces, both in front, has to be seen on both sides: these are asked for in the same pass.
     count, crease = len(line), ((left >= 0) & (right >= 0)).nonzero().squeeze(-1)
     rays = [view, xy, origins, directions, lines.edge.index_select(0, line), limit]
@@ -415,7 +495,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     segment, low, high, line, xy, pixel, center, behind, left, right = (
         x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind, left, right)
     )
-    left, right = (torch.where(face >= 0, face, behind) for face in (left, right))
+    left, right = (torch.where(face == -1, behind, face).clamp(min=-1) for face in (left, right))
     return _Pieces(segment, low, high, line, xy, pixel, center, left, right)
 
 
@@ -429,6 +509,40 @@ def _pixels(
     corner = corner.clamp(min=0).minimum(corner.new_tensor([width - 1, height - 1]))
     column, row = corner.unbind(-1)
     return (rows.index_select(0, segment) + row) * width + column, corner.to(begin.dtype) + 0.5
+
+
+def _starts(
+    scene: Scene, rays: PixelRays, segments: _Segments, pieces: _Pieces, view: Tensor, cull: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+    """Where in their pixels the walks to pieces start, [M, 2], and the rays [M, 3] there; `unsure`, `unsure_face`.
+
+    These are the centres. Where a line ends at a centre within rounding (a vertex there, a crossing), it is noise on
+    which side of it lines are, and the walk begins beside it: so far that the error by the pixel being shifted is about
+    that by the rounding of directions to what is so near.
+    """
+    center, pixel = pieces.center, pieces.pixel
+    origins, directions = _center_rays(scene, rays, view, pixel, center)
+    rounding = torch.finfo(center.dtype).eps * max(scene.camera.size)  # of pixels
+    begin, end = segments.xy.index_select(0, pieces.segment).unbind(1)
+    at_center = torch.zeros_like(pixel, dtype=torch.bool)
+    for at in (pieces.low, pieces.high):
+        xy = torch.lerp(begin, end, at.to(begin.dtype).unsqueeze(-1))
+        at_center |= ((xy - center).abs() < AT_CENTER * rounding).all(-1)
+    unsure = torch.unique(pixel[at_center])
+    if len(unsure) == 0:
+        return (center, origins, directions), unsure, unsure
+    height, width = scene.camera.size
+    column, row, of_view = unsure % width, unsure // width % height, unsure // (height * width)
+    xy = torch.stack([column, row], dim=-1).to(center.dtype) + 0.5 + rounding**0.5 * center.new_tensor(ASIDE)
+    beside = scene.rays_at(of_view, xy)
+    face, _ = first_faces(scene, of_view, xy, *beside, cull_backfaces=cull)
+    moved = torch.isin(pixel, unsure).nonzero().squeeze(-1)
+    slot = torch.searchsorted(unsure, pixel.index_select(0, moved))
+    center, origins, directions = (
+        old.contiguous().index_copy(0, moved, new.to(old.dtype).index_select(0, slot))
+        for old, new in zip((center, origins, directions), (xy, *beside), strict=True)
+    )
+    return (center, origins, directions), unsure, face
 
 
 def _center_rays(scene: Scene, rays: PixelRays, view: Tensor, pixel: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,9 @@ def render(
         faceted=getattr(shader, "faceted", False),
         cull_backfaces=cull_backfaces,
         intersecting=intersecting,
+        face_image=faces,
     )
+    faces = edges.settled(faces)
     pixel, inside = covered(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
     only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
@@ -92,6 +94,7 @@ def render(
     sides, elsewhere = off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))
+    held_beside = held_beside | edges.rim.index_select(0, sides.piece)
     if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
         held_beside = held_beside | ~beside.front
     at_rest = [hold(inside, held), hold(beside, held_beside)]

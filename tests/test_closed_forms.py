@@ -237,6 +237,74 @@ def test_sheet_that_hides_part_of_itself_and_the_derivatives_of_both_parts() -> 
             torch.testing.assert_close(got, torch.zeros_like(end) if want is None else want, rtol=1e-9, atol=1e-9)
 
 
+# The centres of pixels, where rounding decides what is seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["pinhole", "orthographic", "fisheye", "opencv"])
+def test_corner_at_the_centre_of_a_pixel(kind: str, dtype: torch.dtype) -> None:
+    """But for rounding. Which sides of the corner the centre is on is then noise, and the pixel's area is not."""
+    camera = camera_of(kind).to(dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    bent = kind in ("fisheye", "opencv")  # its chords stray by some thousandths of a pixel near their ends
+    tolerance = 2e-3 if bent or dtype == torch.float32 else 1e-6  # the root of an epsilon of a pixel
+    for _ in range(20):
+        shift = 14 * torch.rand(3, 2, generator=generator, dtype=F64) - 7
+        shift[0] = 0
+        depth = 2 + torch.rand(3, generator=generator, dtype=F64)
+        corners = camera.unproject((shift + torch.tensor([22.5, 17.5])).to(dtype), depth.to(dtype))
+        alpha = render(fan(corners), camera)[17, 22, -1]
+        seen = outline(camera.to(dtype=F64), corners.double(), 20) - torch.tensor([22.0, 17.0])
+        area = shoelace(clipped(seen, (1, 1)))
+        torch.testing.assert_close(alpha.double(), area, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lines_that_meet_at_the_centre_of_a_pixel(dtype: torch.dtype) -> None:
+    """A corner of one triangle on a side of another, and sides that cross there: what is not hidden is seen."""
+    generator = torch.Generator().manual_seed(0)
+    camera = camera_of("pinhole").to(dtype=dtype)
+    tolerance = 2e-3 if dtype == torch.float32 else 1e-6
+    for trial in range(30):
+        far, near = 14 * torch.rand(2, 3, 2, generator=generator, dtype=F64) - 7
+        far[1] = -0.7 * far[0]  # a side through the centre
+        near[0 if trial % 2 else 1] = 0 if trial % 2 else -1.3 * near[0]
+        pixels = torch.stack([far, near]) + torch.tensor([22.5, 17.5])
+        depths = torch.tensor([3.0, 2.0]).unsqueeze(-1) + 0.5 * torch.rand(2, 3, generator=generator)
+        corners = camera.unproject(pixels.to(dtype), depths.to(dtype))
+        mesh = join([fan(c).replace(vertex_colors=torch.tensor([color] * 3, dtype=dtype)) for c, color in
+                     zip(corners, (RED, GREEN), strict=True)])  # fmt: skip
+        image = render(mesh, camera, intersecting=False)[17, 22].double()
+        triangles = camera.to(dtype=F64).project(corners.double())[0] - torch.tensor([22.0, 17.0])
+        square = clipped(triangles[0], (1, 1))
+        areas = [shoelace(square), shoelace(clipped(triangles[1], (1, 1)))]
+        both = shoelace(common(square, triangles[1])) if len(square) else square.new_zeros(())
+        expected = torch.stack([areas[0] - both, areas[1], areas[0] + areas[1] - both])
+        torch.testing.assert_close(image[[0, 1, 3]], expected, rtol=0, atol=tolerance)
+
+
+def common(polygon: Tensor, triangle: Tensor) -> Tensor:
+    """The part of a convex polygon [N, 2] inside a triangle [3, 2], as `clipped`."""
+    a, b, c = triangle
+    turn = torch.sign(cross(b - a, c - a))
+    for start, end in ((a, b), (b, c), (c, a)):
+        height = turn * cross(end - start, polygon - start)
+        out = []
+        for p, q, before, after in zip(polygon, polygon.roll(-1, 0), height, height.roll(-1, 0), strict=True):
+            if before >= 0:
+                out.append(p)
+            if (before >= 0) != (after >= 0):
+                out.append(p + before / (before - after) * (q - p))
+        if not out:
+            return polygon[:0]
+        polygon = torch.stack(out)
+    return polygon
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
 # The border of the image and the plane of the camera
 
 
@@ -251,6 +319,70 @@ def test_floor_from_behind_the_camera_ends_at_its_far_edge() -> None:
     expected = 26 * (17 - (21 * height / far + 7.3))
     torch.testing.assert_close(area, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(gradients(area, [height, far]), gradients(expected, [height, far]), rtol=1e-9, atol=0)
+
+
+# The rim of the field of view
+
+
+class Sine(Camera):
+    """Sees half of all directions, through as far as r = f; `flip` -1 is a mirror. Its image folds back there."""
+
+    def __init__(self, f: Tensor, flip: float, *, size: tuple[int, int]) -> None:
+        self.flip = flip
+        super().__init__(size=size, f=f)
+
+    def to_pixels(self, points: Tensor) -> Tensor:
+        sine = points[..., :2] / points.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+        return self.f[..., None] * sine * sine.new_tensor([self.flip, 1.0]) + sine.new_tensor([20.3, 19.6])
+
+
+def discs(f: Tensor, k: Tensor) -> dict[str, tuple[Camera, Tensor]]:
+    """Cameras whose field of view is a disc inside of the image, and its area."""
+    none = torch.zeros((), dtype=F64)
+    fold = (-3 * k) ** -0.5  # of r (1 + k r^2)
+    zeros = none.expand(3)
+    return {
+        "fisheye, all directions": (FisheyeCamera(f / math.pi, f / math.pi, 20.3, 19.6, zeros[:2], size=SIZE), f * f),
+        "distorted": (
+            OpenCVCamera(f, f, 20.3, 19.6, torch.cat([k[None], zeros]), size=SIZE), (f * fold * 2 / 3) ** 2
+        ),
+        "author's own": (Sine(f, 1.0, size=SIZE), f * f),
+        "mirrored": (Sine(f, -1.0, size=SIZE), f * f),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["fisheye, all directions", "distorted", "author's own", "mirrored"])
+def test_what_surrounds_the_camera_is_seen_as_far_as_the_field_of_view(name: str, dtype: torch.dtype) -> None:
+    """And its area grows with the disc. Chords of a circle 17 pixels wide, one or two in a pixel: to 0.05 %."""
+    f = torch.tensor(17.3, dtype=F64, requires_grad=True)
+    k = torch.tensor(-0.31, dtype=F64, requires_grad=True)
+    camera, expected = discs(f, k)[name]
+    expected = math.pi * expected
+    turn = so3_exp(torch.tensor([0.3, 0.2, 0.1], dtype=F64))
+    room = Mesh(cube(dtype=F64).vertices @ turn.mT + torch.tensor([0.2, -0.1, 0.3], dtype=F64), cube().faces)
+    area = render(room.to(dtype=dtype), camera.to(dtype=dtype))[..., -1].sum()
+    torch.testing.assert_close(area.double(), expected, rtol=1e-3, atol=0)
+    leaves = [f, k] if name == "distorted" else [f]
+    # Before a fold, by d pixels, directions are off by the root of d: 1 % in float32, and r^3, the slope to k, by 3.
+    torch.testing.assert_close(
+        gradients(area, leaves), gradients(expected, leaves), rtol=5e-3 if dtype == F64 else 4e-2, atol=0
+    )
+
+
+def test_edges_end_at_the_rim_of_the_field_of_view() -> None:
+    """A large box beside the camera, open towards it: all to one side of the line where its far wall begins."""
+    f, x = (torch.tensor(v, dtype=F64, requires_grad=True) for v in (17.3, 0.4))
+    camera = Sine(f, 1.0, size=SIZE)
+    one, far = torch.ones((), dtype=F64), torch.tensor(1e3, dtype=F64)
+    corners = torch.stack([torch.stack(p) for p in itertools.product((x, far), (-far, far), (-far, one))])
+    walls = [(1, 3, 7, 5), (4, 6, 7, 5), (0, 4, 5, 1), (2, 6, 7, 3)]
+    box = Mesh(corners, torch.tensor([face for a, b, c, d in walls for face in ((a, b, c), (a, c, d))]))
+    area = render(box, camera)[..., -1].sum()
+    # The line (x, y, 1) is seen as half of an ellipse about the middle, x / sqrt(1 + x^2) wide.
+    expected = math.pi / 2 * f * f * (1 - x / (1 + x * x).sqrt())
+    torch.testing.assert_close(area, expected, rtol=2e-3, atol=0)
+    torch.testing.assert_close(gradients(area, [f, x]), gradients(expected, [f, x]), rtol=1e-2, atol=0)
 
 
 # Topology: edges that are none in the image

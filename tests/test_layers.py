@@ -25,7 +25,7 @@ LAYERS = (
     ("sampling",),
     ("shading", "reproject", "unwrap"),
     ("filtered",),
-    ("turning",),
+    ("turning", "rim"),
     ("boundary", "grazing"),
     ("render",),
     ("losses", "regularizers", "optim", "least_squares", "hull", "distances"),

@@ -255,7 +255,7 @@ def _samples(scene: Scene, pixel: Tensor, points: Tensor, background: Background
     values = colors.new_zeros(len(xy), colors.shape[1] + 1)
     values[:, :-1] = torch.as_tensor(background, dtype=values.dtype, device=values.device)
     values[hit] = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
-    return values.reshape(len(pixel), len(points), -1)
+    return values.reshape(len(pixel), len(points), values.shape[-1])
 
 
 def smooth_weights(height: int, width: int, channels: int) -> Tensor:
