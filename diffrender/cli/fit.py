@@ -19,7 +19,7 @@ from ..io.image_set import ImageSet
 from ..io.images import decode_srgb, load_image
 from .outputs import check_folder, report
 
-_SAME = ("steps", "start", "topology", "edges", "appearance", "texture_size", "seed")
+_SAME = ("steps", "start", "topology", "edges", "appearance", "texture_size", "sheen", "seed")
 _OTHERS = {
     "detail": "mesh_cells",
     "exposure": "fit_exposure",

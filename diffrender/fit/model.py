@@ -19,6 +19,7 @@ from ..cameras import Camera, so3_exp
 from ..cameras.lens_camera import LensCamera
 from ..mesh import Mesh
 from ..render import render
+from .sheen import Sheen
 
 RIM_WIDTH = 0.005  # of the longest side of the image: standard deviation of the blur that sees the rim
 RIM_START = 0.4  # blurred coverage where the rim begins: a straight edge has 0.5, the tip of something thin less
@@ -104,10 +105,10 @@ def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[i
     """
     cameras = optics.shifted(cameras)
     # The surface of one object: where it passes through itself, the regularizers pull it apart.
-    if views is None:
-        return optics.darken(render(mesh, cameras, intersecting=False))
-    index = torch.tensor(views)
-    return optics.expose(optics.darken(render(mesh, optics.moved(cameras, index), intersecting=False)), index)
+    index = None if views is None else torch.tensor(views)
+    cameras = cameras if index is None else optics.moved(cameras, index)
+    seen = optics.darken(render(mesh, cameras, intersecting=False, shader=Sheen.of(cameras)))
+    return seen if index is None else optics.expose(seen, index)
 
 
 def _blur(coverage: Tensor, sigma: float) -> Tensor:

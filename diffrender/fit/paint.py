@@ -13,6 +13,7 @@ from ..io.images import decode_srgb, encode_srgb
 from ..mesh import Material, Mesh
 from ..render import render
 from ..sampling import covered_texels
+from .sheen import gains
 
 COLOR_STEP = 0.02  # first step of Adam on the colours, linear or sRGB
 COLOR_SMOOTHNESS = 0.3  # of squared differences along edges: colours must not paint what the shape should explain
@@ -21,22 +22,31 @@ TEXEL_SMOOTHNESS = 1.0  # the same for texels, which are many more, and pull at 
 
 @dataclass(frozen=True, eq=False)
 class VertexPaint:
-    """Linear colours [V, 3] at the vertices."""
+    """Linear colours [V, C] at the vertices; see `sheen` for channels beyond the third."""
 
     def on(self, mesh: Mesh, colors: Tensor) -> Mesh:
         """`mesh` with these colours."""
         return mesh.replace(vertex_colors=colors)
 
+    def values_of(self, mesh: Mesh) -> Tensor:
+        """[V, C] what colours `mesh` has where this paint has some."""
+        assert mesh.vertex_colors is not None
+        return mesh.vertex_colors
+
+    def matte(self, colors: Tensor, functions: Tensor) -> Tensor:
+        """[V, 3] `colors` where the functions of the direction have the values [V, K - 1]."""
+        return colors[:, :3] * gains(colors, functions)
+
     def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
         """How far neighbours differ."""
         low, high = mesh.topology.edges.unbind(-1)
         apart = colors.index_select(0, low) - colors.index_select(0, high)
-        return COLOR_SMOOTHNESS * steady.mean(apart.square())
+        return COLOR_SMOOTHNESS * steady.mean(apart.square()) * (apart.shape[-1] / 3)
 
 
 @dataclass(frozen=True, eq=False)
 class TexturePaint:
-    """sRGB values [N, 3] of the texels with their centre in a chart, in order of rows.
+    """sRGB values [N, C] of the texels with their centre in a chart, in order of rows; channels as in `sheen`.
 
     sRGB as in the file, and because a step of an optimizer is then as visible in dark places as in bright ones. Texels
     beyond the charts are as the nearest one inside: what filters read there is what lies on this side of the seam, and
@@ -62,24 +72,34 @@ class TexturePaint:
         row, column = ndimage.distance_transform_edt(~self.covered.numpy(), return_distances=False, return_indices=True)
         return number[torch.from_numpy(row * self.size + column).long().reshape(-1)]
 
-    @torch.no_grad()
     def colors_of(self, mesh: Mesh) -> Tensor:
-        """The texels [N, 3] that look like the vertex colours of `mesh`, whose faces are those of `base`."""
+        """The texels [N, C] that look like the vertex colours of `mesh`, whose faces are those of `base`."""
+        values = self.values_of(mesh)
+        return torch.cat([encode_srgb(values[:, :3].clamp(0, 1)), values[:, 3:]], dim=-1)
+
+    def matte(self, colors: Tensor, functions: Tensor) -> Tensor:
+        """Texels [N, 3] as `colors` where the functions of the direction have the values [N, K - 1]."""
+        return encode_srgb((decode_srgb(colors[:, :3]) * gains(colors, functions)).clamp(0, 1))
+
+    @torch.no_grad()
+    def values_of(self, mesh: Mesh) -> Tensor:
+        """[N, C] the vertex colours of `mesh`, whose faces are those of `base`, at the texels."""
         assert mesh.vertex_colors is not None
         assert self.base.uvs is not None
         assert self.base.uv_faces is not None
-        colors = mesh.vertex_colors.new_zeros(len(self.base.uvs), 3)
+        colors = mesh.vertex_colors.new_zeros(len(self.base.uvs), mesh.vertex_colors.shape[-1])
         colors[self.base.uv_faces.reshape(-1)] = mesh.vertex_colors[mesh.faces.reshape(-1)]
         flat = Mesh(torch.nn.functional.pad(self.base.uvs, (0, 1), value=1.0), self.base.uv_faces, vertex_colors=colors)
         side = float(self.size)
         above = OrthographicCamera(side, -side, 0.0, side, size=(self.size, self.size))
         seen = render(flat, above, intersecting=False)[self.covered]
         # texels at borders are covered in part; their centre is, so that the share cannot vanish
-        return encode_srgb((seen[:, :3] / seen[:, 3:].clamp(min=1e-3)).clamp(0, 1))
+        return seen[:, :-1] / seen[:, -1:].clamp(min=1e-3)
 
     def on(self, mesh: Mesh, colors: Tensor) -> Mesh:
         """`mesh`, which is `base` with vertices moved, with these texels."""
-        texture = decode_srgb(colors).index_select(0, self._nearest).reshape(self.size, self.size, 3)
+        linear = torch.cat([decode_srgb(colors[:, :3]), colors[:, 3:]], dim=-1)
+        texture = linear.index_select(0, self._nearest).reshape(self.size, self.size, -1)
         return mesh.replace(materials=(Material("fitted", texture=texture),))
 
     @cached_property
@@ -94,4 +114,4 @@ class TexturePaint:
         """How far neighbours differ: what views do not agree about would be noise otherwise."""
         first, second = self._pairs
         apart = colors.index_select(0, first) - colors.index_select(0, second)
-        return TEXEL_SMOOTHNESS * steady.mean(apart.square())
+        return TEXEL_SMOOTHNESS * steady.mean(apart.square()) * (apart.shape[-1] / 3)

@@ -73,7 +73,7 @@ def fit(
         trainer = Trainer(views, settings, share.of_the_first(None))
         while not trainer.done:
             trainer.step()
-        return FitResult(trainer.mesh(), {}, ())
+        return FitResult(trainer.matte(), {}, ())
     folder = Path(out)
     with claimed(folder, resume=resume, overwrite=overwrite):
         left = load_checkpoint(folder / CHECKPOINT, views, settings) if resume else None
@@ -120,7 +120,7 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
             keep_somewhere(folder, views, settings, state)
         except KeyboardInterrupt:  # a second one, as launchers send when a process has ended: once more
             keep_somewhere(folder, views, settings, state)
-        report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).mesh())
+        report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).matte())
         if isinstance(error, (OSError, ValueError)):  # an image that is no longer there, or no longer whole
             at = len(state["history"])
             raise OSError(f"{error}; the fit was kept at step {at}: repair it, and go on with resume") from error
@@ -133,28 +133,30 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
 
 def _conclude(trainer: Trainer, curve: Curve, folder: Path, images: ImageSet) -> FitResult:
     """Write everything that there is to write of a finished fit."""
-    mesh, optics, settings = trainer.mesh(), trainer.optics(), trainer.settings
+    mesh, matte, optics, settings = trainer.mesh(), trainer.matte(), trainer.optics(), trainer.settings
     figures = report.view_figures(mesh, optics, trainer.start, images)
     values = report.metrics(trainer, settings, figures, curve.state())
     files, notes = [folder / CHECKPOINT], []
+    if settings.sheen:
+        notes.append("mesh.glb and the turntable have the same colours from everywhere: means over the fitted views")
 
     def write(name: str, writer: Callable[..., Any], *arguments: Any) -> bool:
         written = writer(folder / name, *arguments) is not False
         files.extend([folder / name] if written else [])
         return written
 
-    write("mesh.glb", report.write_mesh, mesh)
+    write("mesh.glb", report.write_mesh, matte)
     write("metrics.json", report.write_metrics, values)
     if not write("convergence.png", report.write_convergence, trainer.history):
         notes.append("no convergence.png: it needs matplotlib, pip install 'diffrender[plots]'")
     views = list(report.shown_views(mesh, optics, images, report.PAGE_VIEWS))
     write("comparison.png", report.write_sheet, views[: report.SHEET_VIEWS])
     if settings.turntable_frames:
-        notes += _write_turntables(write, mesh, images, settings.turntable_frames)
+        notes += _write_turntables(write, matte, images, settings.turntable_frames)
     turntable = folder / "turntable.gif" if settings.turntable_frames else None
     said = [*trainer.incidents, *notes]
     write("report.html", write_page, folder.resolve().name, values, trainer.history, views, turntable, said)
-    return FitResult(mesh, values, tuple(files), tuple(notes))
+    return FitResult(matte, values, tuple(files), tuple(notes))
 
 
 def _write_turntables(write: Callable[..., bool], mesh: Mesh, images: ImageSet, frames: int) -> list[str]:

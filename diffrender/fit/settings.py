@@ -27,6 +27,8 @@ class FitSettings:
         appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images twice as
             large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
+        sheen: degree of the spherical harmonics by which colours depend on the direction of view, 1 or 2; 0: they look
+            the same from everywhere, as they do in `mesh.glb` in any case.
         fit_shape: False keeps the start's shape and fits its colours only.
         fit_exposure: each view gets an exposure and a white balance of its own.
         fit_cameras: the pose of each view is corrected. (The principal point, one for all, always is.)
@@ -46,6 +48,7 @@ class FitSettings:
     edges: Literal["even", "driven"] = "even"
     appearance: Literal["vertex", "texture"] = "vertex"
     texture_size: int = 1024
+    sheen: int = 0
     fit_shape: bool = True
     fit_exposure: bool = False
     fit_cameras: bool = False
@@ -67,6 +70,8 @@ class FitSettings:
             raise ValueError("image_sizes must hold one size for each stage; got none")
         for size in self.image_sizes:
             _check_whole("image_sizes", size, least=8)
+        if self.sheen not in (0, 1, 2):
+            raise ValueError(f"sheen must be 0, 1 or 2, a degree; got {self.sheen!r}")
         _check_whole("seed", self.seed, least=0)
         _check_whole("steps", self.steps, least=0)
         for name in ("views_per_step", "checkpoint_every"):
@@ -112,7 +117,7 @@ class FitResult:
     """What came of a fit.
 
     Attributes:
-        mesh: the fitted mesh, in world units, with colours as they look.
+        mesh: the fitted mesh, in world units, with colours as they look, the same from everywhere.
         metrics: what `metrics.json` holds.
         files: every file in the folder that the fit wrote.
         notes: what could not be done and why (an optional package that is missing), a sentence each.

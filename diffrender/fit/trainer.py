@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import steady
 from ..cameras import stack_cameras
 from ..io.image_set import ImageSet
 from ..io.images import encode_srgb
@@ -24,6 +25,7 @@ from .paint import COLOR_STEP, TexturePaint, VertexPaint
 from .refine import edge_lengths
 from .settings import FitSettings
 from .share import of_the_first, own, rank, total
+from .sheen import CHANNELS, mean_harmonics
 from .start import carving_masks, start_mesh
 from .views import View, Views, alike
 
@@ -47,6 +49,7 @@ OPTICS_STEP = {
     "turns": 5e-4,
     "shifts": 5e-4,
 }  # in their units
+SHEEN = 0.003  # of squared logarithms of gains: where few views see a colour, it looks the same from everywhere
 POSES = 0.1  # of mean squared turns and shifts: of all ways to turn object and cameras together, the one near the start
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
@@ -101,7 +104,9 @@ class Trainer:
         if state is None:
             started = time.perf_counter()
             self.start, self.incidents = start_mesh(images, settings)
-            self._enter(0, self.start, torch.full_like(self.start.vertices, START_COLOR))
+            grey = torch.full_like(self.start.vertices, START_COLOR)
+            more = CHANNELS[settings.sheen] - 3
+            self._enter(0, self.start, torch.nn.functional.pad(grey, (0, more)))
             self.seconds = time.perf_counter() - started
         else:
             self._restore(state)
@@ -114,6 +119,16 @@ class Trainer:
     def mesh(self) -> Mesh:
         """The mesh as it stands."""
         return self._paint.on(self._mesh(), self._colors.detach().clone())
+
+    @torch.no_grad()
+    def matte(self) -> Mesh:
+        """The mesh with colours that are the same from everywhere, as files hold them: means over the fitted views."""
+        if not self.settings.sheen:
+            return self.mesh()
+        mesh, eyes = self._mesh(), torch.stack([-camera.R.mT @ camera.t for camera in self._images.cameras])
+        functions = mean_harmonics(mesh, eyes, self._colors.shape[-1] // 3)
+        functions = self._paint.values_of(mesh.replace(vertex_colors=functions))
+        return self._paint.on(mesh, self._paint.matte(self._colors, functions))
 
     def optics(self) -> Optics:
         return Optics(**{name: value.detach().clone() for name, value in self._optics.tensors().items()})
@@ -151,7 +166,7 @@ class Trainer:
                 group["lr"] = rate * group["first_lr"]
             optimizer.step()
         with torch.no_grad():
-            self._colors.clamp_(min=0)
+            self._colors[:, :3].clamp_(min=0)
         _check_finite("a parameter", parameters)
         self._in_stage += 1
         return Record(len(self.history), self._stage, *losses.tolist())
@@ -326,6 +341,8 @@ class Trainer:
     def _priors(self, mesh: Mesh) -> Tensor:
         """What is likely of any surface and its colours."""
         prior = self._paint.prior(self._base, self._colors)
+        if self.settings.sheen:
+            prior = prior + SHEEN * steady.mean(self._colors[:, 3:].square())
         if self.settings.fit_cameras:
             prior = prior + POSES * (self._optics.turns.square().mean() + self._optics.shifts.square().mean())
         if self.settings.fit_shape:

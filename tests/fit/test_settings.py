@@ -15,6 +15,7 @@ from diffrender.fit import FitSettings
         ({"topology": "any"}, "topology must be 'fixed' or 'free'; got 'any'"),
         ({"start": "cube"}, "start must be 'hull' or 'sphere'; got 'cube'"),
         ({"appearance": "paint"}, "appearance must be 'vertex' or 'texture'; got 'paint'"),
+        ({"sheen": 3}, "sheen must be 0, 1 or 2, a degree; got 3"),
         ({"texture_size": 8}, "texture_size must be a whole number of at least 16; got 8"),
         ({"image_sizes": ()}, "image_sizes must hold one size for each stage; got none"),
         ({"image_sizes": (4,)}, "image_sizes must be a whole number of at least 8; got 4"),
