@@ -158,6 +158,7 @@ def look_up(
     """`lookup` by the names of filter and borders, at points * scale + offset."""
     dimensions = points.shape[-1]
     borders = paddings_of(padding, dimensions)
+    wider = torch.promote_types(image.dtype, points.dtype)
     if mode == "bspline":
         image = bspline_coefficients(image.to(torch.promote_types(image.dtype, torch.float32)), borders)
     how = Lookup(
@@ -167,10 +168,10 @@ def look_up(
         tuple(map(float, offset or [0.0] * dimensions)),
     )
     if "constant" not in borders:
-        return lookup(image, points, how)
+        return lookup(image, points, how).to(wider)
     # The weights of every filter sum to 1.
     shift = torch.as_tensor(constant, dtype=image.dtype, device=image.device)
-    return lookup(image - shift, points, how) + shift
+    return (lookup(image - shift, points, how) + shift).to(wider)
 
 
 def paddings_of(padding: str | Sequence[str], dimensions: int) -> tuple[str, ...]:
