@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera, LinearRays
-from .checks import shape_of
+from .checks import extremes, shape_of
 from .kernels import project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
@@ -183,6 +183,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         single = flat[0].frozen() if flat.batch_shape[0] == 1 else None
         dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)
         vertices = to_cameras(mesh.vertices.to(dtype), flat.R.to(dtype), flat.t.to(dtype))
+        _check_extent(vertices)
         shape = tuple(camera.batch_shape)
         return Scene(mesh, flat, vertices, mesh.faces, None, None, (0,), shape, flat.linear_rays(), single)
 
@@ -208,6 +209,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
 
     vertex_view = view_of([m.num_vertices for m in meshes])
     vertices = _in_frames(flat, vertex_view, joined.vertices)
+    _check_extent(vertices)
     starts = [0]
     for m in meshes[:-1]:
         starts.append(starts[-1] + m.num_faces)
@@ -217,6 +219,19 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
         joined, flat, vertices, joined.faces, face_view, vertex_view, tuple(starts), (len(meshes),),
         flat.linear_rays(), single,
     )  # fmt: skip
+
+
+def _check_extent(vertices: Tensor) -> None:
+    """Raise unless the volumes that visibility compares are numbers: `vertices` [P, 3], camera frame."""
+    if vertices.numel() == 0:
+        return
+    low, high = extremes(vertices)
+    largest, limit = max(-low, high), torch.finfo(vertices.dtype).max ** (1 / 3) / 4
+    if not largest <= limit:
+        raise ValueError(
+            f"vertices must lie within {limit:.1g} of the camera, or products of three coordinates overflow; got "
+            f"{largest:.1g} in {shape_of(vertices)}: choose a larger unit"
+        )
 
 
 def check_camera_and_mesh(camera: object, mesh: object) -> None:

@@ -32,7 +32,6 @@ def triangle(**changes: object) -> Mesh:
         ({"vertices": [[0.0, 0.0, 0.0]]}, TypeError, "vertices must be a tensor; got list"),
         ({"vertices": np.eye(3)}, TypeError, r"got ndarray.*torch.as_tensor\(..., dtype=torch.float32\) makes one"),
         ({"vertices": torch.eye(3).half()}, TypeError, "vertices must be float32 or float64"),
-        ({"vertices": 1e13 * torch.eye(3)}, ValueError, r"vertices must lie within 2e\+12, .*; got 1e\+13 in"),
         ({"uvs": torch.zeros(5, 2)}, ValueError, "uv_faces is needed where uvs and vertices differ"),
         ({"uv_faces": FACE}, ValueError, "uv_faces needs uvs"),
         ({"uvs": torch.zeros(2, 2), "uv_faces": FACE}, ValueError, "uv_faces must index the uvs, 0 to 1"),

@@ -394,6 +394,8 @@ def test_bad_arguments_are_named() -> None:
         render("bunny", camera)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"camera must have no batch or one of 2, a camera per mesh; got \(3,\)"):
         render([mesh, mesh], stack_cameras([camera] * 3))
+    with pytest.raises(ValueError, match=r"vertices must lie within 2e\+12 of the camera, .*; got 1e\+13 in"):
+        render(mesh.replace(vertices=torch.full_like(mesh.vertices, 1e13)), camera)
     broken = mesh.vertices.clone()
     broken[7, 2] = math.nan
     with pytest.raises(

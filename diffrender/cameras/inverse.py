@@ -51,9 +51,12 @@ def invert(camera: "Camera", xy: Tensor) -> Tensor:
         state, residual = newton(attempt, _move, directions.index_select(0, start), tolerance)
         # 64 times the rounding of a pixel coordinate that stops the iteration: some projections round more than others.
         found = (residual <= 64 * tolerance).nonzero()[:, 0]
+        _, jacobian = _value_and_jacobian(points.at(found), state[found])
+        # At a pole of a panorama, say, the direction has no derivative, so that the pixel counts as seen by none.
+        size = jacobian.square().sum((-1, -2))
+        regular = (_det(jacobian).abs() > torch.finfo(xy.dtype).eps * size).nonzero()[:, 0]
+        found, jacobian = found[regular], jacobian[regular]
         state = state[found]
-        lens = points.at(found)
-        _, jacobian = _value_and_jacobian(lens, state)
     lens, target, tangents = points.at(found, detach=False), flat.index_select(0, found), tangents_of(state)
 
     def direction(step: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import warp as wp
 from test_lens import LENSES, SIZE
 
 from diffrender.kernels import launch
+from diffrender.kernels.lens import LANES
 from diffrender.kernels.warp_barycentrics import make_barycentric_kernels
 from diffrender.kernels.warp_clipping import make_clipping_kernels
 from diffrender.kernels.warp_edges import make_edge_kernels
@@ -50,7 +51,7 @@ def _lens(real: Any, name: str) -> tuple[Any, ...]:
     camera = (
         make(320.0, 240.0, *parameters, size=SIZE) if polynomial else make(300, 300, 320, 240, *parameters, size=SIZE)
     )
-    return make_lens_kernels(real, camera.kernel_shape())  # type: ignore[attr-defined]
+    return make_lens_kernels(real, camera.kernel_shape(), LANES["cuda"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("real", [wp.float32, wp.float64], ids=["float32", "float64"])
