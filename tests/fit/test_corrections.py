@@ -101,7 +101,7 @@ def test_focal_lengths_and_distortion_that_are_off_are_found(tmp_path):
     assumed = [c.replace(fx=c.fx * 1.04, fy=c.fy * 0.97, dist=torch.zeros(4)) for c in true]
     wrong = replace(images, cameras=tuple(assumed))
     plain, corrected = (
-        finished(wrong, replace(SETTINGS, steps=250, mesh_cells=32, fit_lens=how)) for how in (False, True)
+        finished(wrong, replace(SETTINGS, steps=300, mesh_cells=32, fit_lens=how)) for how in (False, True)
     )
     points = body().vertices
 
@@ -109,7 +109,7 @@ def test_focal_lengths_and_distortion_that_are_off_are_found(tmp_path):
         found = optics.shifted(stack_cameras(assumed)).project(points)[0]
         return float((found - stack_cameras(true).project(points)[0]).norm(dim=-1).mean())
 
-    assert away(Optics.ideal()) > 1.0
+    assert away(Optics.ideal()) > 0.6
     assert away(corrected.optics()) < away(Optics.ideal()) / 4
     assert mean_psnr(corrected, wrong) > mean_psnr(plain, wrong) + 1
 
