@@ -269,3 +269,18 @@ def test_gradient_is_that_of_the_converged_image_in_every_combination(name: str,
         alpha_error, color_error = gradient_errors(name, kind, shading, 64, samples)
         assert alpha_error < 0.01
         assert color_error < bound
+
+
+def test_coverage_is_the_same_whether_silhouettes_or_all_edges_are_followed() -> None:
+    """Facets change no outline; but with all their edges some dozens meet in a pixel, and each may cross each."""
+    generator = torch.Generator().manual_seed(0)
+    balls = []
+    for _ in range(9):
+        ball, place = sphere(2), 1.2 * (torch.rand(3, generator=generator) - 0.5)
+        balls.append(ball.replace(vertices=0.35 * ball.vertices + place))
+    camera = PinholeCamera(60.0, 60.0, 32.0, 32.0, size=(64, 64), t=(0.0, 0.0, 4.0))
+    smooth, faceted = (
+        render(join(balls), camera, shader=Lambert((AmbientLight(),), normals=kind))[..., -1]
+        for kind in ("smooth", "flat")
+    )
+    torch.testing.assert_close(faceted, smooth, rtol=0, atol=1e-5)

@@ -13,7 +13,7 @@ from .warp_math import OPTIONS, make_math
 COUNT = wp.constant(0)
 WRITE = wp.constant(1)
 NO_CANDIDATE = wp.constant(-2)
-CROWD = wp.constant(16)  # how many pieces of a pixel, before and after a piece, are asked whether they cross it
+CROWD = wp.constant(256)  # how many pieces of a pixel, before and after a piece, are asked whether they cross it
 SAME_PLACE = wp.constant(wp.float64(1e-4))  # of a piece's length: nearer cuts are one
 
 
