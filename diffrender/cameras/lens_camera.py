@@ -69,8 +69,10 @@ class LensCamera(KernelCamera, IntrinsicsCamera):
         if not bool(doubtful.any()):
             return valid
         back = self._undistorted(torch.where(doubtful, x, 0.0), torch.where(doubtful, y, 0.0))
-        missed = torch.linalg.vector_norm(back - torch.stack((u, v), dim=-1), dim=-1)
-        return valid & (~doubtful | (missed < ROUND_TRIP_ANGLE.get(points.dtype, 1e-2) * (1 + s)))  # False for NaN
+        plane = torch.nn.functional.pad(torch.stack((torch.stack((u, v), dim=-1), back)), (0, 1), value=1.0)
+        here, there = torch.nn.functional.normalize(plane, dim=-1)  # far out, as far apart as the directions
+        missed = torch.linalg.vector_norm(there - here, dim=-1)
+        return valid & (~doubtful | (missed < ROUND_TRIP_ANGLE.get(points.dtype, 1e-2)))  # False for NaN
 
     def kernel_shape(self) -> LensShape:
         lens, distortion = self.lens(), self.distortion()
