@@ -1,5 +1,10 @@
 """Fixtures that several test files share."""
 
+import os
+
+# A worker of pytest-xdist for each core: more threads would only be in each other's way. Tests of threads ask for two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
