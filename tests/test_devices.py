@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import diffrender as dr
 from diffrender.primitives import torus
 from diffrender.sampling.sample import MODES
 
+LIBRARY = str(Path(dr.__file__).parent)
 MAKERS: set[Callable[..., Any]] = {
     torch.zeros, torch.ones, torch.empty, torch.full, torch.tensor, torch.as_tensor, torch.arange, torch.linspace,
     torch.eye, torch.rand, torch.randn, torch.randint, torch.randperm,
@@ -34,7 +36,7 @@ class Homeless(TorchFunctionMode):
             self.asked += 1
             like = any(isinstance(argument, torch.Tensor) for argument in args)
             if not like and result.ndim > 0 and kwargs.get("device") is None:
-                place = [f for f in traceback.extract_stack() if "/diffrender/" in f.filename][-1:]
+                place = [f for f in traceback.extract_stack() if f.filename.startswith(LIBRARY)][-1:]
                 self.found.update(f"{f.filename}:{f.lineno} {f.line}" for f in place)
         return result
 
