@@ -423,7 +423,7 @@ def test_function_transforms_are_refused_and_batches_need_none() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, about what it leaves uncompiled
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # torch's own, of its compiler
 def test_compiled_functions_have_the_same_values_and_gradients() -> None:
     def f(image: Tensor, xy: Tensor) -> Tensor:
         return sample(2 * image, xy, padding="clamp").square().sum()
