@@ -30,7 +30,7 @@ class Sheen:
 
     @staticmethod
     def of(cameras: Camera) -> "Sheen":
-        return Sheen(-(cameras.R.mT @ cameras.t[..., None])[..., 0].detach())
+        return Sheen(cameras.center.detach())
 
     def __call__(self, fragments: Fragments, mesh: Mesh) -> Tensor:
         """Linear colours [N, 3]."""

@@ -125,7 +125,7 @@ class Trainer:
         """The mesh with colours that are the same from everywhere, as files hold them: means over the fitted views."""
         if not self.settings.sheen:
             return self.mesh()
-        mesh, eyes = self._mesh(), torch.stack([-camera.R.mT @ camera.t for camera in self._images.cameras])
+        mesh, eyes = self._mesh(), torch.stack([camera.center for camera in self._images.cameras])
         functions = mean_harmonics(mesh, eyes, self._colors.shape[-1] // 3)
         functions = self._paint.values_of(mesh.replace(vertex_colors=functions))
         return self._paint.on(mesh, self._paint.matte(self._colors, functions))
