@@ -38,6 +38,11 @@ class Kernel(Protocol):
         """rho, its first and its second derivative, all shaped like `squared`."""
 
 
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be a length of residuals above 0; got {scale}")
+
+
 @dataclass(frozen=True)
 class Huber:
     """Quadratic up to `scale`, linear beyond: convex, for outliers that are few or near.
@@ -47,6 +52,9 @@ class Huber:
     """
 
     scale: float
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
 
     def __call__(self, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         k2 = self.scale * self.scale
@@ -66,6 +74,9 @@ class Cauchy:
     """
 
     scale: float
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
 
     def __call__(self, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c2 = self.scale * self.scale
@@ -136,8 +147,8 @@ def least_squares(
     estimated from the residuals (and, with a kernel, of its M-estimate: Huber & Ronchetti 2009, section 7.6).
 
     Raises:
-        ValueError: names or shapes that do not fit, residuals that are not finite at the start, fewer residuals than
-            parameters.
+        ValueError: names or shapes that do not fit, residuals that are not finite at the start, derivatives that are
+            not finite where the search comes to, fewer residuals than parameters.
 
     >>> x = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     >>> y = 2 * torch.exp(-0.5 * x)
@@ -150,6 +161,8 @@ def least_squares(
     """
     problem = _Problem(residuals, start, frozenset(per_block), batched, observed, kernel)
     problem.check()
+    if max_steps < 0:
+        raise ValueError(f"max_steps must be at least 0; got {max_steps}")
     return _minimize(problem, max_steps, tolerance)
 
 
@@ -194,7 +207,9 @@ class _Problem:
     def check(self) -> None:
         """Everything that the caller may have got wrong; sets the sizes."""
         unknown = sorted(self.per_block - set(self.start))
-        if unknown or not self.start:
+        if not self.start:
+            raise ValueError("start must name at least one parameter; got none")
+        if unknown:
             raise ValueError(f"per_block names {unknown}, which start has not; it has {list(self.start)}")
         for name, value in self.start.items():
             check_tensor(f"start[{name!r}]", value)
@@ -204,6 +219,8 @@ class _Problem:
             raise ValueError(f"start must have one dtype and device; got {sorted(map(str, types))}")
         leads = {name: self._lead(name, value) for name, value in self.start.items()}
         self.count = self._agreed({name: lead[0] for name, lead in leads.items()}, "problems") if self.batched else 1
+        if self.count == 0:
+            raise ValueError("start must hold at least one problem; got a batch of none")
         blocks = {name: leads[name][-1] for name in self.per_block}
         self.blocks = self._agreed(blocks, "blocks") if blocks else 1
         with torch.no_grad():
@@ -236,8 +253,9 @@ class _Problem:
     def _mask(self, value: Tensor) -> Tensor:
         if self.given is None:
             return torch.ones(self.shape[:-1], dtype=torch.bool, device=value.device)
-        if self.given.dtype != torch.bool or self.given.shape != value.shape[:-1]:
-            raise ValueError(f"observed must be a mask of shape {tuple(value.shape[:-1])}; got {shape_of(self.given)}")
+        wanted = value.shape[:-1]
+        if not isinstance(self.given, Tensor) or self.given.dtype != torch.bool or self.given.shape != wanted:
+            raise ValueError(f"observed must be a mask of shape {tuple(wanted)}; got {shape_of(self.given)}")
         return self.given.reshape(self.shape[:-1])
 
     def flatten(self, named: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -279,7 +297,8 @@ class _Problem:
         squared = (residuals * residuals).sum(-1)
         value, weight = (squared, torch.ones_like(squared)) if self.kernel is None else self.kernel(squared)[:2]
         cost = torch.where(self.observed, value, 0.0).sum((-2, -1)) / 2
-        return _Point(shared, own, residuals, torch.where(self.observed, weight, 0.0), cost.nan_to_num(nan=math.inf))
+        cost = torch.where(cost.isnan(), math.inf, cost)
+        return _Point(shared, own, residuals, torch.where(self.observed, weight, 0.0), cost)
 
     def jacobian(self, point: _Point) -> tuple[Tensor, Tensor]:
         """[B, V, N, D, S] and [B, V, N, D, K].
@@ -303,6 +322,11 @@ class _Problem:
         (columns,) = torch.autograd.grad(
             [p for p, _ in used], u, [a for _, a in used], is_grads_batched=True, materialize_grads=True
         )
+        wrong = ~torch.isfinite(columns).flatten(1).all(-1)
+        if bool(wrong.any()):
+            names = [name for part in self.entries() for name in part]
+            listed = ", ".join(names[i] for i in wrong.nonzero()[:, 0].tolist())
+            raise ValueError(f"residuals must have finite derivatives; not so by {listed}: a root or norm of zero?")
         return tuple(columns.movedim(0, -1).split([shared.shape[-1], own.shape[-1]], dim=-1))
 
 
@@ -381,13 +405,14 @@ class _Damping:
 
 def _minimize(problem: _Problem, max_steps: int, tolerance: float | None) -> Solution:
     point = problem.at(*problem.flatten(problem.start))
+    check_finite("the cost of the start", point.cost)
     if tolerance is None:
         tolerance = torch.finfo(point.cost.dtype).eps ** (2 / 3)
     damping = _Damping(torch.full_like(point.cost, FIRST_DAMPING), torch.full_like(point.cost, 2.0))
     length = [torch.zeros_like(point.shared), torch.zeros_like(point.own)]  # of the columns, the largest so far
     reason = [""] * problem.count
     moved = torch.ones_like(point.cost, dtype=torch.bool)
-    nothing = torch.finfo(point.cost.dtype).eps ** 2 * point.cost  # residuals that are rounding beside the first ones
+    start, eps = point, torch.finfo(point.cost.dtype).eps
     steps = 0
     while True:
         if bool(moved.any()):
@@ -397,14 +422,16 @@ def _minimize(problem: _Problem, max_steps: int, tolerance: float | None) -> Sol
             length = [torch.maximum(a, b) for a, b in zip(length, now, strict=True)]
             flat = _steepness(down, now, point.cost) <= tolerance
             _note(reason, flat, "gradient")
-            _note(reason, point.cost <= nothing, "cost")
         if all(reason) or steps == max_steps:
             break
         scale = [1 / torch.where(part > 0, part, 1.0) for part in length]
         step = normal.scaled(*scale).solve(damping.value, *(s * d for s, d in zip(scale, down, strict=True)))
         steps += 1
-        taken, point = _try(problem, point, down, length, scale, step, damping, reason, tolerance)
-        moved = taken
+        before = point
+        moved, point = _try(problem, point, down, length, scale, step, damping, reason, tolerance)
+        # Residuals that are rounding beside the first ones; these may be huge, so the way must be at its end, too.
+        near = _distance(length, before, point) <= eps**0.5 * _distance(length, start, point)
+        _note(reason, moved & near & (point.cost <= eps**2 * start.cost), "cost")
         _note(reason, damping.value >= LARGEST_DAMPING, "stalled")
     return _conclude(problem, point, jacobian, [why or "max_steps" for why in reason], steps)
 
@@ -430,12 +457,17 @@ def _try(
     promised = (damping.value * squared + _total((shared * down[0], own * down[1]))) / 2
     lowered = point.cost - trial.cost
     taken = running & fine & (lowered > 0) & (promised > 0)
-    damping.update(taken | ~running, torch.where(taken, lowered / promised.clamp(min=1e-300), 0.0))
+    damping.update(taken | ~running, torch.where(taken, lowered / torch.where(taken, promised, 1.0), 0.0))
     size = _total((a * b) ** 2 for a, b in zip(length, (point.shared, point.own), strict=True)).sqrt()
     _note(reason, running & fine & (squared.sqrt() <= tolerance * (size + tolerance)), "step")
     gained = torch.maximum(lowered.abs(), promised)
     _note(reason, taken & (gained <= tolerance * point.cost), "cost")
     return taken, point.chosen(trial, taken)
+
+
+def _distance(length: list[Tensor], a: _Point, b: _Point) -> Tensor:
+    """[B] between two points, in units of the columns' lengths."""
+    return _total([(length[0] * (a.shared - b.shared)) ** 2, (length[1] * (a.own - b.own)) ** 2]).sqrt()
 
 
 def _total(parts: Iterable[Tensor]) -> Tensor:
@@ -454,9 +486,9 @@ def _note(reason: list[str], ended: Tensor, why: str) -> None:
 
 def _steepness(down: tuple[Tensor, Tensor], length: list[Tensor], cost: Tensor) -> Tensor:
     """[B] the largest cosine between the residuals and a column of the Jacobian; 0 where nothing is left."""
-    remaining = (2 * cost).sqrt()[:, None]
+    remaining, tiny = (2 * cost).sqrt()[:, None], torch.finfo(cost.dtype).tiny
     worst = [
-        torch.cat((d.flatten(1).abs() / (n.flatten(1) * remaining).clamp(min=1e-300), remaining * 0), -1).amax(-1)
+        torch.cat((d.flatten(1).abs() / (n.flatten(1) * remaining).clamp(min=tiny), remaining * 0), -1).amax(-1)
         for d, n in zip(down, length, strict=True)
     ]
     return torch.maximum(*worst)

@@ -257,7 +257,9 @@ def test_float32_reaches_float32_s_accuracy() -> None:
     ("change", "message"),
     [
         ({"per_block": ["nothing"]}, "per_block names"),
-        ({"start": {}}, "start has not"),
+        ({"start": {}}, "start must name"),
+        ({"start": {"x": torch.zeros(0, 1)}, "batched": True}, "batch of none"),
+        ({"max_steps": -1}, "max_steps must be"),
         ({"start": {"x": torch.tensor([math.nan])}}, "NaN or infinite"),
         ({"start": {"x": vector(1), "y": torch.ones(1)}}, "one dtype"),
         ({"start": {"x": vector(1, 2), "y": vector(1)}, "per_block": ["x", "y"]}, "number of blocks"),
@@ -266,6 +268,9 @@ def test_float32_reaches_float32_s_accuracy() -> None:
         ({"residuals": lambda p: p["x"].detach()[:, None]}, "must depend on the parameters"),
         ({"start": {"x": vector(1, 2)}, "residuals": lambda p: p["x"][:1, None]}, "2 parameters need"),
         ({"observed": torch.ones(3)}, "observed must be a mask"),
+        ({"observed": [True]}, "observed must be a mask"),
+        ({"residuals": lambda p: p["x"][:, None] * 1e20, "start": {"x": torch.ones(1)}}, "cost of the start"),
+        ({"residuals": lambda p: (p["x"] - 1).sqrt()[:, None]}, "finite derivatives; not so by x: a root"),
         ({"start": {"x": torch.tensor(1.0)}, "batched": True}, "leading dimensions"),
     ],
 )
@@ -273,3 +278,21 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
     arguments = {"residuals": lambda p: p["x"][:, None], "start": {"x": vector(1)}, **change}
     with pytest.raises(ValueError, match=message):
         least_squares(**arguments)
+
+
+@pytest.mark.parametrize("kernel", [Huber, Cauchy])
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
+def test_kernels_without_a_scale_are_refused(kernel: type, scale: float) -> None:
+    with pytest.raises(ValueError, match="scale must be"):
+        kernel(scale)
+
+
+def test_a_start_that_is_far_off_is_no_reason_to_stop_early() -> None:
+    """What is left may be as small as rounding beside the first residuals, and still be far from the minimum."""
+    found = least_squares(lambda p: torch.exp(p["x"])[:, None] - 2, {"x": vector(20).float()})
+    assert float(found.parameters["x"]) == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_a_parameter_without_influence_does_not_hide_that_the_gradient_vanishes() -> None:
+    found = least_squares(lambda p: p["x"][:, None] * torch.tensor([[1.0], [0.0]]), {"x": torch.tensor([0.0, 5.0])})
+    assert (found.reasons, found.steps) == (("gradient",), 0)
