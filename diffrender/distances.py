@@ -59,7 +59,9 @@ def surface_distance(points: Tensor, mesh: Mesh, *, samples: int = 30_000) -> Te
     check_tensor("points", points, ndim=2, last=3)
     on_mesh, face = sample_surface(mesh, samples)
     _, nearest = cKDTree(on_mesh.cpu().numpy()).query(points.detach().cpu().numpy(), k=min(_CANDIDATES, samples))
-    tried = face[torch.as_tensor(nearest, device=face.device).reshape(len(points), -1)]  # [N, candidates]
+    tried = face[
+        torch.as_tensor(nearest, device=face.device).reshape(len(points), min(_CANDIDATES, samples))
+    ]  # [N, candidates]
     corners = mesh.vertices.double()[mesh.faces[tried]]  # [N, candidates, 3, 3]
     distance = _triangle_distance(points.detach().to(corners)[:, None], corners)
     return distance.amin(-1).to(mesh.vertices)

@@ -29,7 +29,7 @@ def silhouette_loss(alpha: Tensor, mask: Tensor, *, weight: Tensor | None = None
     tensor(0.1250)
     """
     _check_alike("alpha", alpha, "mask", mask)
-    return _mean((alpha - mask).square(), weight)
+    return _mean((alpha - mask).square(), "weight", weight)
 
 
 def color_loss(
@@ -57,7 +57,7 @@ def color_loss(
         error = torch.nn.functional.huber_loss(color, target, reduction="none", delta=huber_delta) / huber_delta
     else:
         raise ValueError(f"kind must be 'l1', 'l2' or 'huber'; got {kind!r}")
-    return _mean(error.mean(-1), mask)
+    return _mean(error.mean(-1), "mask", mask)
 
 
 def iou(alpha: Tensor, mask: Tensor) -> Tensor:
@@ -102,11 +102,11 @@ def _sum_of_pixels(values: Tensor) -> Tensor:
     return values.sum(-1).sum(-1)
 
 
-def _mean(error: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean of `error`, weighted; 0 where all weights are 0."""
+def _mean(error: Tensor, name: str, weight: Tensor | None) -> Tensor:
+    """Mean of `error`, weighted by the argument `name`; 0 where all weights are 0."""
     if weight is None:
         return steady.mean(error)
-    _check_alike("mask", weight, "the images without their channels", error)
+    _check_alike(name, weight, "the images without their channels", error)
     return steady.total(error * weight) / steady.total(weight).clamp(min=_EMPTY)
 
 

@@ -119,7 +119,7 @@ def _conjugate_gradients(system: Tensor) -> Callable[[Tensor], Tensor]:
         squared = residual.square().sum(0)
         for step in range(10 * right.shape[0] + 1):
             # asking the device waits for it, so only every eighth step
-            if step % 8 == 0 and bool((squared.sqrt() <= tolerance).all()):
+            if step % 8 == 0 and not bool((squared.sqrt() > tolerance).any()):  # NaN has no solution to wait for
                 break
             moved = matrices[dtype] @ direction
             curvature = (direction * moved).sum(0)

@@ -4,6 +4,8 @@ All of them see the welded surface: vertices split at uv seams count as one, so 
 returns one number that does not depend on the number of vertices; where it says so, neither on the size of the mesh.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -88,6 +90,8 @@ def edge_length(mesh: Mesh, *, target: float | None = None) -> Tensor:
 
     Keeps triangles from degenerating. Zero when all edges have the same length.
     """
+    if target is not None and not 0 < target < math.inf:
+        raise ValueError(f"target must be a positive length; got {target}")
     topology = mesh.topology
     if topology.num_edges == 0:
         return mesh.vertices.sum() * 0
@@ -96,8 +100,6 @@ def edge_length(mesh: Mesh, *, target: float | None = None) -> Tensor:
     # sqrt has no derivative at zero: an edge without a direction gets none
     alive = squared > 0
     length = torch.where(alive, torch.where(alive, squared, 1.0).sqrt(), 0.0)
-    if target is not None and target <= 0:
-        raise ValueError(f"target must be a positive length; got {target}")
     goal = steady.spread(steady.mean(length) if target is None else length.new_tensor(target), len(length))
     return steady.mean(((length - goal) / goal.clamp(min=torch.finfo(length.dtype).tiny)).square())
 

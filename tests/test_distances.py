@@ -52,6 +52,10 @@ def test_degenerate_triangles_count_as_their_sides() -> None:
     assert math.isclose(float(distance), 0.7, rel_tol=1e-6)
 
 
+def test_no_points_have_no_distances() -> None:
+    assert surface_distance(torch.zeros(0, 3), dr.cube()).shape == (0,)
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="mesh must have some area"):
         sample_surface(dr.Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])), 10)

@@ -105,6 +105,13 @@ def test_shapes_that_differ_are_quoted(function):
         function(torch.zeros(4, 5), torch.zeros(5, 4))
 
 
+def test_a_weight_of_another_shape_is_called_by_its_name():
+    with pytest.raises(ValueError, match="weight and the images"):
+        silhouette_loss(torch.zeros(4, 5), torch.zeros(4, 5), weight=torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="mask and the images"):
+        color_loss(torch.zeros(4, 5, 3), torch.zeros(4, 5, 3), mask=torch.zeros(5, 4))
+
+
 def test_unknown_kind_of_color_loss_is_refused():
     with pytest.raises(ValueError, match="kind must be 'l1', 'l2' or 'huber'; got 'l3'"):
         color_loss(torch.zeros(1, 1, 3), torch.zeros(1, 1, 3), kind="l3")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffrender.mesh import Mesh
 from diffrender.optim import AdamUniform, LargeSteps, _conjugate_gradients
@@ -54,6 +55,20 @@ def test_conjugate_gradients_agree_with_the_factorization():
 def test_conjugate_gradients_stop_at_a_right_side_of_zeros():
     steps = LargeSteps(sphere(1).topology)
     assert not _conjugate_gradients(steps._system)(torch.zeros(42, 3)).any()
+
+
+def test_conjugate_gradients_do_not_search_for_what_nan_would_give():
+    class Counted(TorchDispatchMode):
+        operations = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.operations += 1
+            return func(*args, **(kwargs or {}))
+
+    solve = _conjugate_gradients(LargeSteps(sphere(1).topology)._system)
+    with Counted() as counted:
+        assert solve(torch.full((42, 3), torch.nan)).shape == (42, 3)
+    assert counted.operations < 50  # and not ten steps for every row
 
 
 def test_vertices_at_one_position_stay_together():

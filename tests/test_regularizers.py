@@ -171,3 +171,5 @@ def test_regularizer_of_an_empty_mesh_is_zero(regularizer):
 def test_edge_length_needs_a_positive_target():
     with pytest.raises(ValueError, match="target must be a positive length; got -1"):
         edge_length(octahedron(), target=-1.0)
+    with pytest.raises(ValueError, match="target must be a positive length; got nan"):
+        edge_length(octahedron(), target=float("nan"))

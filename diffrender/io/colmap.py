@@ -89,10 +89,12 @@ def load_colmap(path: str | os.PathLike[str]) -> ColmapModel:
     model = ColmapModel(
         reader.read_cameras(cameras_file), reader.read_images(images_file), reader.read_points(points_file)
     )
-    known = [camera.camera_id for camera in model.cameras]
+    known = {camera.camera_id for camera in model.cameras}
     for i, number in enumerate(model.images.camera_id.tolist()):
         if number not in known:
-            raise ValueError(f"{images_file}: image {model.images.names[i]!r} has camera {number}, {known} are known")
+            raise ValueError(
+                f"{images_file}: image {model.images.names[i]!r} has camera {number}, {sorted(known)} are known"
+            )
     with naming(str(points_file)):
         _check_tracks(model)
     return model

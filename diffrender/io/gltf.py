@@ -20,8 +20,8 @@ from trimesh.visual.texture import TextureVisuals
 
 from ..mesh import Material, Mesh
 from .files import atomic_path
-from .images import pixels_of, to_linear, to_pixels
-from .pieces import Piece, split_piece, unit_colors
+from .images import pixels_of, to_linear, to_pixels, unit_values
+from .pieces import Piece, split_piece
 from .trimesh_scene import load_scene, parsed, parts
 
 _GLB_MAGIC = b"glTF"
@@ -62,7 +62,7 @@ def load_gltf(path: Path) -> list[Piece]:
         colors = None
         if "COLOR_0" in attributes:
             stored = visual.vertex_colors if index is None else visual.vertex_attributes["color"]
-            colors = torch.from_numpy(unit_colors(np.asarray(stored)[:, :3])).float()
+            colors = torch.from_numpy(unit_values(np.asarray(stored)[:, :3])).float()
         pieces.append(
             Piece(
                 vertices=part.vertices(),

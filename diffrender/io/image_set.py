@@ -1,6 +1,7 @@
 """Image sets: photographs with a camera each, loaded when they are asked for."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +173,7 @@ def _header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
 def check_names(source: Path, names: Sequence[str]) -> None:
     if not names:
         raise ValueError(f"{source} speaks of no images: is it the right file, and whole?")
-    twice = sorted({name for name in names if list(names).count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"{source} speaks more than once of {', '.join(twice)}")
 

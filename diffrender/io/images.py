@@ -29,6 +29,7 @@ _LINEAR_KNEE = 0.0031308
 _SRGB_KNEE = 0.04045
 
 _READABLE = (".bmp", ".hdr", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_LINEAR = (".hdr", ".npy")
 _WRITABLE = (".jpeg", ".jpg", ".npy", ".png")
 _ANIMATED = (".gif", ".mp4")
 _JPEG_QUALITY = 95  # differences of a few codes at most, no chroma subsampling
@@ -68,16 +69,8 @@ def load_image(path: str | os.PathLike[str]) -> Tensor:
     Raises FileNotFoundError where there is no such file, ValueError where it is truncated or no image.
     """
     path = Path(path)
-    _check_suffix(path, _READABLE, "read")
-    if not path.is_file():
-        raise FileNotFoundError(f"no such image file: {path}")
-    match path.suffix.lower():
-        case ".npy":
-            return _load_npy(path)
-        case ".hdr":
-            return torch.from_numpy(load_radiance(path))
-        case _:
-            return to_linear(_read_pixels(path))
+    pixels = stored_pixels(path)
+    return torch.from_numpy(pixels) if path.suffix.lower() in _LINEAR else to_linear(pixels)
 
 
 def save_image(path: str | os.PathLike[str], image: Tensor, *, bits: int = 8) -> None:
@@ -160,6 +153,25 @@ def save_animation(path: str | os.PathLike[str], frames: Tensor | Iterable[Tenso
         _check_frames(temporary, len(even))
 
 
+def stored_pixels(path: Path) -> np.ndarray:
+    """[H, W, C] what an image file holds: sRGB as uint8 or uint16 (grey only), or linear values as float32."""
+    _check_suffix(path, _READABLE, "read")
+    if not path.is_file():
+        raise FileNotFoundError(f"no such image file: {path}")
+    match path.suffix.lower():
+        case ".npy":
+            return _load_npy(path)
+        case ".hdr":
+            return load_radiance(path)
+        case _:
+            return _read_pixels(path)
+
+
+def unit_values(stored: np.ndarray) -> np.ndarray:
+    """Stored values as numbers where 1 is full: integers by the largest of their type."""
+    return stored.astype(np.float64) / (np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1.0)
+
+
 def to_linear(pixels: np.ndarray) -> Tensor:
     """[H, W, C] stored values (8 or 16 bits sRGB, or linear float) to a linear float32 tensor with 3 or 4 channels."""
     if pixels.shape[-1] in (1, 2):  # grey, perhaps with alpha
@@ -185,8 +197,11 @@ def to_pixels(image: Tensor, *, bits: int = 8) -> np.ndarray:
 def pixels_of(file: Image.Image) -> np.ndarray:
     """[H, W, C] of an image that Pillow has opened: uint8, uint16 (grey only) or float32."""
     if file.mode.startswith("I"):  # 16-bit grey; older versions of Pillow widen it to 32 bits
-        return np.asarray(file).astype(np.uint16)[..., None]
-    if file.mode in ("L", "LA", "RGB", "RGBA", "F"):
+        grey = np.asarray(file)
+        if grey.size and not (grey.min() >= 0 and grey.max() < 2**16):
+            raise ValueError(f"its grey values, {grey.min()} to {grey.max()}, are no 16 bits: what would be white?")
+        return grey.astype(np.uint16)[..., None]
+    if file.mode in ("LA", "RGBA", "F") or (file.mode in ("L", "RGB") and not file.has_transparency_data):
         return _plane(file)
     return _plane(file.convert("RGBA" if file.has_transparency_data else "RGB"))
 
@@ -196,7 +211,7 @@ def _check_suffix(path: Path, supported: tuple[str, ...], what: str) -> None:
         raise ValueError(f"{path}: only {', '.join(supported)} can be {what}; got the suffix {path.suffix!r}")
 
 
-def _load_npy(path: Path) -> Tensor:
+def _load_npy(path: Path) -> np.ndarray:
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -204,7 +219,7 @@ def _load_npy(path: Path) -> Tensor:
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise ValueError(f"{path} must hold numbers [H, W] or [H, W, C]; got {values.shape} {values.dtype}")
     values = values.astype(np.float32)
-    return torch.from_numpy(values[..., None] if values.ndim == 2 else values)
+    return values[..., None] if values.ndim == 2 else values
 
 
 def _read_pixels(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_tensor, shape_of
-from .images import encode_srgb, load_image
+from .images import encode_srgb, stored_pixels, unit_values
 
 # The recipe in the README of the Middlebury data.
 MASK_THRESHOLD = 0.19
@@ -41,10 +41,10 @@ def threshold_mask(image: Tensor) -> Tensor:
     eroded = _distance_to(~dilated) > MASK_EROSION
     labels = _components(eroded)
     if not labels.any():
-        return torch.zeros(image.shape[:2], dtype=torch.float32)
+        return torch.zeros(image.shape[:2], dtype=torch.float32, device=image.device)
     sizes = np.bincount(labels.reshape(-1))
     sizes[0] = 0
-    return torch.from_numpy((labels == sizes.argmax()).astype(np.float32))
+    return torch.from_numpy((labels == sizes.argmax()).astype(np.float32)).to(image.device)
 
 
 def background_mask(image: Tensor, background: Tensor, *, tolerance: float = TOLERANCE) -> Tensor:
@@ -72,7 +72,7 @@ def background_mask(image: Tensor, background: Tensor, *, tolerance: float = TOL
     stored, empty = (encode_srgb(x.double().clamp(0, 1)) for x in (image[..., :3], background))
     differs = ((stored - empty).abs().amax(-1) > tolerance).cpu().numpy()
     whole = ~_without_dust(~_without_dust(differs))
-    return torch.from_numpy(whole.astype(np.float32))
+    return torch.from_numpy(whole.astype(np.float32)).to(image.device)
 
 
 def alpha_mask(image: Tensor) -> Tensor:
@@ -83,8 +83,7 @@ def alpha_mask(image: Tensor) -> Tensor:
 
 def load_mask(path: Path) -> Tensor:
     """[H, W] a mask file: the stored values, 0 (black) to 1 (white), of its first channel."""
-    stored = encode_srgb(load_image(path)[..., 0].double())  # undoes the decoding: masks are no colours
-    return stored.float()
+    return torch.from_numpy(unit_values(stored_pixels(path)[..., 0]).astype(np.float32))
 
 
 def _without_dust(where: np.ndarray) -> np.ndarray:

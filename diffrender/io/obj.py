@@ -18,9 +18,9 @@ from trimesh.geometry import triangulate_quads
 from trimesh.resolvers import FilePathResolver
 
 from ..mesh import Material, Mesh
-from .files import atomic_path
-from .images import decode_srgb, encode_srgb, load_image, save_image
-from .pieces import Piece, unit_colors
+from .files import atomic_path, naming
+from .images import decode_srgb, encode_srgb, load_image, save_image, unit_values
+from .pieces import Piece
 from .trimesh_scene import parsed
 
 
@@ -31,7 +31,7 @@ def load_obj(path: Path) -> list[Piece]:
     with path.open("rb") as file:
         raw = parsed(
             path,
-            lambda: trimesh_obj.load_obj(file, resolver=FilePathResolver(str(path)), maintain_order="vt" not in text),
+            lambda: trimesh_obj.load_obj(file, resolver=_Names(list(described)), maintain_order="vt" not in text),
         )
     materials: dict[str | None, Material] = {}
     pieces = []
@@ -43,7 +43,7 @@ def load_obj(path: Path) -> list[Piece]:
             materials[name] = _obj_material(path, described[name], textured=uvs is not None)
         colors = part.get("vertex_colors")
         if colors is not None:
-            colors = decode_srgb(torch.from_numpy(unit_colors(np.asarray(colors)[:, :3])))
+            colors = decode_srgb(torch.from_numpy(unit_values(np.asarray(colors)[:, :3])))
         pieces.append(
             Piece(
                 vertices=np.asarray(part["vertices"], dtype=np.float64),
@@ -55,6 +55,19 @@ def load_obj(path: Path) -> list[Piece]:
             )
         )
     return pieces
+
+
+class _Names(FilePathResolver):
+    """Gives trimesh the names of materials in the place of MTL files.
+
+    It would read one file only, and lose all materials where it stumbles over one number.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.text = "".join(f"newmtl {name}\n" for name in names)
+
+    def get(self, name: str) -> bytes:
+        return self.text.encode()
 
 
 def save_obj(path: Path, mesh: Mesh) -> None:
@@ -107,12 +120,13 @@ def _read_mtl_files(path: Path, names: list[str]) -> dict[str, _MtlEntry]:
             )
         entry = None
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, rest = line.split("#")[0].strip().partition(" ")
+            key, rest = (*line.split("#")[0].split(maxsplit=1), "", "")[:2]
             key, rest = key.lower(), rest.strip()
             if key == "newmtl":
                 entry = _MtlEntry(file, " ".join(rest.split()))
-            elif entry is not None and key == "kd" and _is_rgb(rest):
-                entry = replace(entry, diffuse=tuple(float(value) for value in rest.split()))
+            elif entry is not None and key == "kd" and not rest.startswith(("spectral", "xyz")):
+                with naming(f"{file}, material {entry.name!r}, Kd"):
+                    entry = replace(entry, diffuse=_rgb(rest))
             elif entry is not None and key == "map_kd":
                 entry = replace(entry, texture=rest)
             if entry is not None:
@@ -120,8 +134,12 @@ def _read_mtl_files(path: Path, names: list[str]) -> dict[str, _MtlEntry]:
     return entries
 
 
-def _is_rgb(text: str) -> bool:
-    return re.fullmatch(r"(\S+\s+){2}\S+", text) is not None and not text.startswith(("spectral", "xyz"))
+def _rgb(text: str) -> tuple[float, ...]:
+    """Three numbers; one alone is grey, and what some exporters write after them is no colour."""
+    values = tuple(float(word) for word in text.split()[:3])
+    if len(values) not in (1, 3):
+        raise ValueError(f"a colour has three numbers, or one for grey; got {text!r}")
+    return values if len(values) == 3 else 3 * values
 
 
 def _obj_material(path: Path, entry: _MtlEntry, *, textured: bool) -> Material:

@@ -129,11 +129,6 @@ def _first_of_equal(rows: Tensor) -> tuple[Tensor, Tensor]:
     return _index(first[order]), _index(place[inverse.reshape(-1)])
 
 
-def unit_colors(stored: np.ndarray) -> np.ndarray:
-    """Stored colours as numbers where 1 is full: integers by the largest of their type."""
-    return stored.astype(np.float64) / (np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1.0)
-
-
 def _floats(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 

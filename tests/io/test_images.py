@@ -133,6 +133,22 @@ def test_grey_palette_and_bilevel_files_come_as_colour(tmp_path: Path) -> None:
     assert load_image(tmp_path / "grey16.png")[0, 1, 0].item() == pytest.approx(iec_decode(40000 / 65535), rel=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_a_colour_that_is_declared_transparent_has_alpha_zero(tmp_path: Path, mode: str) -> None:
+    """The chunk tRNS of PNG."""
+    stored = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert(mode)
+    stored.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    assert load_image(tmp_path / "a.png")[..., 3].tolist() == [[0.0, 1.0]]
+
+
+def test_numbers_of_more_than_16_bits_are_no_image(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 65535]], dtype=np.int32)).save(tmp_path / "whole.tif")
+    assert load_image(tmp_path / "whole.tif")[0, :, 0].tolist() == [0.0, 1.0]
+    Image.fromarray(np.array([[0, 65537]], dtype=np.int32)).save(tmp_path / "large.tif")
+    with pytest.raises(ValueError, match=r"large.tif .* its grey values, 0 to 65537, are no 16 bits"):
+        load_image(tmp_path / "large.tif")
+
+
 def test_jpeg_is_close_and_without_alpha(tmp_path: Path) -> None:
     ramp = torch.linspace(0, 1, 64)
     image = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij") + (torch.full((64, 64), 0.5),), dim=-1)

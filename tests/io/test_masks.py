@@ -1,10 +1,12 @@
 """Masks from a known background: exact where the truth is known, dust aside, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffrender.io.images import decode_srgb
-from diffrender.io.masks import TOLERANCE, background_mask
+from diffrender.io.masks import TOLERANCE, background_mask, load_mask
 
 GREEN = decode_srgb(torch.tensor([0.1, 0.7, 0.2]))
 SIZE = (300, 400)
@@ -43,6 +45,17 @@ def test_dust_beside_the_object_and_in_it_does_not_count_but_holes_do():
 
 def test_nothing_but_background_is_an_empty_mask():
     assert background_mask(GREEN.expand(*SIZE, 3), GREEN).sum() == 0
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
+def test_a_mask_file_holds_shares_not_colours(tmp_path, suffix):
+    shares = np.array([[0.0, 0.2, 0.6, 1.0]], dtype=np.float32)
+    path = tmp_path / f"mask{suffix}"
+    if suffix == ".npy":
+        np.save(path, shares)
+    else:
+        Image.fromarray(shares if suffix == ".tif" else (255 * shares).round().astype(np.uint8)).save(path)
+    torch.testing.assert_close(load_mask(path), torch.from_numpy(shares), rtol=0, atol=1e-7)
 
 
 def test_a_background_of_another_size_is_refused():

@@ -207,6 +207,32 @@ def test_obj_colours_are_srgb(tmp_path: Path) -> None:
     assert torch.allclose(load_mesh(path).vertex_colors, expected.expand(3, 3))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("kd", "expected"),
+    [("\t0.5 0.25\t1", (0.5, 0.25, 1.0)), (" 0.5", (0.5, 0.5, 0.5)), (" 0.5 0.25 1 1", (0.5, 0.25, 1))],
+)
+def test_colours_of_many_exporters_are_read(tmp_path: Path, kd: str, expected: tuple[float, ...]) -> None:
+    (material,) = load_mesh(write_obj(tmp_path, f"newmtl\tred\n\tKd{kd}\n")).materials
+    assert material.name == "red"
+    assert torch.allclose(material.base_color, decode_srgb(torch.tensor(expected)))  # type: ignore[arg-type]
+
+
+def test_materials_of_several_files_are_read_whatever_else_they_say(tmp_path: Path) -> None:
+    (tmp_path / "b.mtl").write_text("newmtl blue\nKs 0.2\nNs high\nKd 0 0 1\n")
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\n"
+    faces = "usemtl red\nf 1/1 2/2 3/3\nusemtl blue\nf 1/1 3/3 2/2\n"
+    path = write_obj(tmp_path, "newmtl red\nKd 1 0 0\n", body=f"mtllib a.mtl\nmtllib b.mtl\n{corners}{faces}")
+    colors = {m.name: m.base_color.tolist() for m in load_mesh(path).materials}  # type: ignore[union-attr]
+    assert colors == {"red": [1, 0, 0], "blue": [0, 0, 1]}
+
+
+def test_a_colour_that_is_none_names_file_and_material(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a.mtl, material 'red', Kd: could not convert string to float: 'dark'"):
+        load_mesh(write_obj(tmp_path, "newmtl red\nKd dark\n"))
+    with pytest.raises(ValueError, match=r"a.mtl, material 'red', Kd: a colour has three numbers, or one"):
+        load_mesh(write_obj(tmp_path, "newmtl red\nKd 0.5 0.5\n"))
+
+
 @pytest.mark.parametrize("faces", ["f 1 2 3\n", "f 1/1 2/2 3/3\nf 1 3 4\n"])
 def test_a_texture_that_lacks_uvs_in_obj_is_warned_of(tmp_path: Path, faces: str) -> None:
     corners = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nusemtl red\n"
