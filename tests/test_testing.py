@@ -1,15 +1,26 @@
 """The instrument that judges gradients passes right ones, catches wrong ones, and knows when it cannot tell."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from diffrender.cameras import PinholeCamera
+from diffrender.fragments import Fragments
 from diffrender.mesh import Mesh
 from diffrender.primitives import sphere
-from diffrender.testing import NotConvergedError, calm_pixels, check_gradients, converged_image, lattice
+from diffrender.shading import depth_shader
+from diffrender.testing import (
+    GradientReport,
+    NotConvergedError,
+    calm_pixels,
+    check_gradients,
+    converged_image,
+    lattice,
+    smooth_weights,
+)
 
 SHIFT = {"shift": torch.tensor([0.1, 0.2, 3.0])}
 
@@ -53,6 +64,53 @@ def test_steps_can_differ_by_name() -> None:
     report = check_gradients(scene, SHIFT | {"f": torch.tensor(20.0)}, step=steps, reference_samples=64)
     assert report.names[-1] == "f"
     report.check(limit=0.2)
+
+
+def test_the_unit_of_what_is_seen_makes_no_difference() -> None:
+    def report(unit: float) -> GradientReport:
+        def shader(fragments: Fragments, mesh: Mesh) -> Tensor:
+            return unit * depth_shader(fragments, mesh)
+
+        weights = smooth_weights(16, 16, 2) * torch.tensor([1.0, 0.0])  # not of alpha
+        return check_gradients(ball, SHIFT, weights=weights, shader=shader, step=1e-3, reference_samples=8)
+
+    assert report(1e3).uncertainty == pytest.approx(report(1.0).uncertainty, rel=1e-3)
+
+
+def test_the_background_may_be_an_image() -> None:
+    image = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
+    report = check_gradients(ball, SHIFT, background=image, step=4e-2, reference_samples=64)
+    assert report.error < 0.05
+    assert report.image_error < 0.02
+
+
+def test_nothing_in_the_image_is_nothing_to_judge() -> None:
+    report = check_gradients(ball, {"shift": torch.tensor([100.0, 0.0, 3.0])}, reference_samples=4)
+    with pytest.raises(NotConvergedError, match="anything of the scene in the image"):
+        report.check(limit=0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"parameters": {}}, ValueError, "at least one tensor"),
+        ({"parameters": {"shift": torch.tensor([0, 0, 3])}}, TypeError, r"parameters\['shift'\] must be floating"),
+        ({"step": {"turn": 0.1}}, ValueError, r"one for each of \['shift'\]; got"),
+        ({"step": 0}, ValueError, "step must be a length above 0"),
+        ({"samples": 0}, ValueError, "at least 1, reference_samples 2; got 0 and"),
+        ({"reference_samples": 1}, ValueError, "at least 1, reference_samples 2; got 1 and 1"),
+        ({"weights": torch.ones(16, 16)}, ValueError, r"weights must be \(16, 16, 4\).*got \(16, 16\)"),
+        ({"scene": lambda p: ([ball(p)[0]], ball(p)[1])}, ValueError, "one mesh and one camera; got a list"),
+        ({"scene": lambda p: ball(p)[::-1]}, TypeError, "camera must be a Camera"),
+        ({"background": torch.ones(2)}, ValueError, "background must be a number"),
+    ],
+)
+def test_bad_questions_are_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {"scene": ball, "parameters": SHIFT, "reference_samples": 2, **change}
+    with pytest.raises(error, match=message):
+        check_gradients(**arguments)
+    with pytest.raises(ValueError, match="samples must be at least 1"):
+        converged_image(ball, SHIFT, 0)
 
 
 def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ other points and another step, reports how far the answers are apart, and refuse
 clearly better than what is being judged.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,15 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..cameras import Camera
+from ..checks import check_tensor, shape_of
 from ..fragments import fragments_along
 from ..mesh import Mesh
-from ..render import Shader, render
-from ..scene import Scene, pack
+from ..render import Shader, checked_colors, empty_images, render
+from ..scene import Scene, check_camera_and_mesh, pack
 from ..shading import unlit
 from ..visibility import first_faces
 
 SceneFunction = Callable[[dict[str, Tensor]], tuple[Mesh, Camera]]
-Background = float | tuple[float, ...]
+Background = float | Sequence[float] | Tensor
 BATCH = 1 << 20  # points looked at together: bounds the memory
 CALM = 0.02  # of the image's range: what a smooth pixel may deviate from a plane
 CALM_SAMPLES = 8  # per axis in smooth pixels, where the error falls with the square of their number
@@ -64,6 +67,8 @@ class GradientReport:
 
     def check(self, limit: float) -> None:
         """Raise AssertionError if the error is above `limit`, NotConvergedError if the reference cannot tell."""
+        if not self.reference.any() and not self.reference_error.any():
+            raise NotConvergedError(f"the reference is zero: is anything of the scene in the image?\n{self}")
         if self.uncertainty > limit / TRUST:
             raise NotConvergedError(
                 f"the reference moves by {self.uncertainty:.2%} with its grid and step, too much to judge errors of "
@@ -87,7 +92,7 @@ def check_gradients(
     parameters: Mapping[str, Tensor],
     *,
     weights: Tensor | None = None,
-    background: float | tuple[float, ...] = 0.0,
+    background: Background = 0.0,
     shader: Shader = unlit,
     samples: int = 1,
     reference_samples: int = 24,
@@ -116,18 +121,68 @@ def check_gradients(
     >>> report = check_gradients(scene, {"shift": torch.tensor([0.1, 0.2, 3.0])}, step=4e-2, reference_samples=40)
     >>> report.check(limit=0.25)  # what so small a reference can tell
     """
+    if samples < 1 or reference_samples < 2:
+        raise ValueError(f"samples must be at least 1, reference_samples 2; got {samples} and {reference_samples}")
+    steps = _steps(step, parameters)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
-    mesh, camera = scene(leaves)
+    mesh, camera = _one_view(scene, leaves)
     image = render(mesh, camera, background=background, shader=shader, samples=samples)
     if weights is None:
         weights = smooth_weights(*image.shape)
+    if weights.shape != image.shape:
+        raise ValueError(f"weights must be {tuple(image.shape)}, as the image is; got {shape_of(weights)}")
     loss = (image * weights.to(image)).sum()
     found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     gradient = torch.cat([g.reshape(-1).double().cpu() for g in found])
 
     exact = {name: value.detach().double() for name, value in parameters.items()}
-    coarser = max(round(0.7 * reference_samples), 2)  # no divisor: its errors are others
-    calm = calm_pixels(scene, exact, shader=shader)
+    look = partial(
+        converged_image, scene, background=background, shader=shader, calm=calm_pixels(scene, exact, shader=shader)
+    )
+    converged = look(exact, reference_samples)
+    names = tuple(
+        f"{name}{list(place)}" if place else name for name, value in exact.items() for place in np.ndindex(*value.shape)
+    )
+    return GradientReport(
+        names,
+        gradient,
+        *_differences(look, exact, weights.to(converged), steps, reference_samples, progress),
+        float((image.detach().double() - converged).abs().max()),
+    )
+
+
+def _steps(step: float | Mapping[str, float], parameters: Mapping[str, Tensor]) -> list[float]:
+    """The step of each scalar."""
+    if not parameters:
+        raise ValueError("parameters must hold at least one tensor; got none")
+    for name, value in parameters.items():
+        check_tensor(f"parameters[{name!r}]", value)
+    by_name = step if isinstance(step, Mapping) else dict.fromkeys(parameters, step)
+    missing = [name for name in parameters if name not in by_name]
+    if missing or not all(0 < by_name[name] < math.inf for name in parameters):
+        raise ValueError(f"step must be a length above 0, or one for each of {list(parameters)}; got {step}")
+    return [float(by_name[name]) for name, value in parameters.items() for _ in range(value.numel())]
+
+
+def _one_view(scene: SceneFunction, parameters: Mapping[str, Tensor]) -> tuple[Mesh, Camera]:
+    mesh, camera = scene(dict(parameters))
+    check_camera_and_mesh(camera, mesh)
+    if not isinstance(mesh, Mesh) or camera.batch_shape:
+        got = f"a {type(mesh).__name__} and a batch of {tuple(camera.batch_shape)} cameras"
+        raise ValueError(f"scene must return one mesh and one camera; got {got}")
+    return mesh, camera
+
+
+def _differences(
+    look: Callable[[Mapping[str, Tensor], int], Tensor],
+    exact: Mapping[str, Tensor],
+    weights: Tensor,
+    steps: list[float],
+    grid: int,
+    progress: bool,
+) -> tuple[Tensor, Tensor]:
+    """[P] central differences of the weighted images that `look` sees, and how far they may be off."""
+    coarser = max(round(0.7 * grid), 2)  # no divisor: its errors are others
 
     def moved(index: int, by: float) -> dict[str, Tensor]:
         flat = torch.cat([value.reshape(-1) for value in exact.values()])
@@ -137,34 +192,20 @@ def check_gradients(
 
     def difference(index: int, by: float, grid: int) -> tuple[Tensor, Tensor]:
         """Central difference, and how much of it the chance of single points to change sides can make."""
-        after, before = (
-            converged_image(scene, moved(index, direction), grid, background=background, shader=shader, calm=calm)
-            for direction in (by, -by)
-        )
-        weight = weights.to(after)
-        point = weight.abs().sum(-1).max() / grid**2  # what one point counts
+        after, before = (look(moved(index, direction), grid) for direction in (by, -by))
+        jump = after.amax((0, 1)) - after.amin((0, 1))
+        point = (weights.abs() * jump).sum(-1).max() / grid**2  # what one point counts
         changed = (after[..., -1] - before[..., -1]).abs().sum() * grid**2
-        return ((after - before) * weight).sum() / (2 * by), point * (1 + changed).sqrt() / (2 * by)
+        return ((after - before) * weights).sum() / (2 * by), point * (1 + changed).sqrt() / (2 * by)
 
-    steps = [step if isinstance(step, float) else step[n] for n, v in exact.items() for _ in range(v.numel())]
     reference, doubt = [], []
-    for index in tqdm(range(len(gradient)), desc="differences", disable=not progress):
-        fine, chance = difference(index, steps[index] / 2, reference_samples)
-        by_step = (difference(index, steps[index], reference_samples)[0] - fine).abs()
+    for index in tqdm(range(len(steps)), desc="differences", disable=not progress):
+        fine, chance = difference(index, steps[index] / 2, grid)
+        by_step = (difference(index, steps[index], grid)[0] - fine).abs()
         by_grid = (difference(index, steps[index] / 2, coarser)[0] - fine).abs()
         reference.append(fine)
         doubt.append(torch.maximum(by_step + by_grid, chance))
-    converged = converged_image(scene, exact, reference_samples, background=background, shader=shader, calm=calm)
-    names = tuple(
-        f"{name}{list(place)}" if place else name for name, value in exact.items() for place in np.ndindex(*value.shape)
-    )
-    return GradientReport(
-        names,
-        gradient,
-        torch.stack(reference).cpu(),
-        torch.stack(doubt).cpu(),
-        float((image.detach().double() - converged).abs().max()),
-    )
+    return torch.stack(reference).cpu(), torch.stack(doubt).cpu()
 
 
 @torch.no_grad()
@@ -173,7 +214,7 @@ def converged_image(
     parameters: Mapping[str, Tensor],
     samples: int,
     *,
-    background: float | tuple[float, ...] = 0.0,
+    background: Background = 0.0,
     shader: Shader = unlit,
     calm: Tensor | None = None,
 ) -> Tensor:
@@ -182,9 +223,9 @@ def converged_image(
     Computed in parts, so that memory does not grow with the number of samples. Pixels [H, W] that are `calm`, see
     `calm_pixels`, get `CALM_SAMPLES` per axis if that is less.
     """
-    mesh, camera = scene(dict(parameters))
-    if camera.batch_shape:
-        raise ValueError(f"scene must return one camera; got a batch of {tuple(camera.batch_shape)}")
+    mesh, camera = _one_view(scene, parameters)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1; got {samples}")
     packed = pack(mesh, camera)
     height, width = camera.size
     pixel = torch.arange(height * width, device=mesh.vertices.device)
@@ -204,7 +245,7 @@ def calm_pixels(scene: SceneFunction, parameters: Mapping[str, Tensor], *, shade
     There, values deviate from a plane over the pixel by less than `CALM` of all that the image varies. It is a matter
     of effort only: a jump that is missed is still sampled, if less finely.
     """
-    mesh, camera = scene(dict(parameters))
+    mesh, camera = _one_view(scene, parameters)
     packed = pack(mesh, camera)
     height, width = camera.size
     points = lattice(CALM_SAMPLES**2).to(packed.vertices) - 0.5
@@ -251,9 +292,8 @@ def _samples(scene: Scene, pixel: Tensor, points: Tensor, background: Background
     face, _ = first_faces(scene, view, xy, origins, directions)
     hit = (face >= 0).nonzero().squeeze(-1)
     fragments = fragments_along(scene, view[hit], xy[hit], face[hit], origins[hit], directions[hit])
-    colors = shader(fragments, scene.mesh)
-    values = colors.new_zeros(len(xy), colors.shape[1] + 1)
-    values[:, :-1] = torch.as_tensor(background, dtype=values.dtype, device=values.device)
+    colors = checked_colors(shader, fragments, scene.mesh)
+    values = empty_images(scene, background, colors, samples=1)[pixel].repeat_interleave(len(points), 0)
     values[hit] = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
     return values.reshape(len(pixel), len(points), values.shape[-1])
 
