@@ -11,11 +11,17 @@ from torch import Tensor
 from diffrender import steady
 from diffrender.cameras import (
     Camera,
+    DoubleSphereCamera,
     EquirectangularCamera,
+    EUCMCamera,
     FisheyeCamera,
+    FOVCamera,
     OpenCVCamera,
     OrthographicCamera,
     PinholeCamera,
+    ScaramuzzaCamera,
+    ThinPrismFisheyeCamera,
+    UnifiedCamera,
     so3_exp,
     stack_cameras,
 )
@@ -29,6 +35,7 @@ THRESHOLDS = (
     *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("launch", "MIN_VERTICES")),
     *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
 )
+MIDDLE = (26.8, 23.3)
 CAMERAS: dict[str, Camera] = {
     "pinhole": PinholeCamera(50.0, 52.0, 26.8, 23.3, size=SIZE),
     "orthographic": OrthographicCamera(18.0, 17.0, 26.8, 23.3, size=SIZE),
@@ -38,6 +45,15 @@ CAMERAS: dict[str, Camera] = {
     "panorama": Panorama(1.2, size=SIZE).resize((16, 18)),  # which takes long
     "pushbroom": Pushbroom(50.0, 0.06, size=SIZE),
     "telecentric": WavyTelecentric(0.06, 2.0, size=SIZE),
+    "double sphere": DoubleSphereCamera(45.0, 44.0, *MIDDLE, xi=-0.2, alpha=0.6, size=SIZE),
+    "eucm": EUCMCamera(50.0, 52.0, *MIDDLE, alpha=0.5, beta=1.1, size=SIZE),
+    "unified": UnifiedCamera(95.0, 99.0, *MIDDLE, xi=0.9, dist=(-0.2, 0.05, 1e-3, -2e-3), size=SIZE),
+    "ocamcalib": ScaramuzzaCamera(*MIDDLE, (-50.0, 0.0, 4e-3, 1e-5), c=1.01, d=2e-3, e=-1e-3, size=SIZE),
+    "fov": FOVCamera(50.0, 52.0, *MIDDLE, omega=0.9, size=SIZE),
+    "thin prism": ThinPrismFisheyeCamera(
+        55.0, 50.0, *MIDDLE, dist=(0.05, -0.01, 1e-3, -2e-3, 2e-3, 0.0, 1e-3, 2e-3), size=SIZE
+    ),
+    "rim": OpenCVCamera(80.0, 83.0, *MIDDLE, dist=(-5.0, 0.0, 0.0, 0.0), size=SIZE),  # folds back before the balls end
 }
 
 
