@@ -103,7 +103,8 @@ def _opencv_camera(entries: dict[str, Any], size: tuple[int, int] | None) -> Cam
     K = _matrix(_first(entries, _MATRIX, "no camera matrix"), "the camera matrix", (3, 3))
     dist = np.asarray(_first(entries, _DISTORTION, "no distortion coefficients"), dtype=np.float64).reshape(-1)
     size = _size(entries, size)
-    model = str(entries.get("distortion_model", "equidistant" if entries.get("fisheye_model") else "plumb_bob"))
+    fisheye = str(entries.get("fisheye_model", 0)).lower() not in ("0", "false")
+    model = str(entries.get("distortion_model", "equidistant" if fisheye else "plumb_bob"))
     if model not in ("plumb_bob", "rational_polynomial", "equidistant", "fisheye"):
         raise ValueError(f"unknown distortion_model {model!r}")
     poses = next((entries[name] for name in _POSES if name in entries), None)

@@ -183,7 +183,7 @@ def _check_tracks(model: ColmapModel) -> None:
     """Raise unless every track names images and observations that exist."""
     images, points = model.images, model.points
     place = _places(images.image_id, points.track_image_id)
-    count = torch.where(place >= 0, images.starts.diff()[place], 0) if len(place) else place
+    count = torch.cat((images.starts.diff(), images.starts.new_zeros(1)))[place]  # the last one is for -1, no image
     bad = ((points.track_index < 0) | (points.track_index >= count)).nonzero()[:, 0]
     if len(bad):
         first = int(bad[0])

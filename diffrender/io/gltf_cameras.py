@@ -8,6 +8,7 @@
 Source: the glTF 2.0 specification, section 3.10.
 """
 
+import itertools
 import json
 import math
 import os
@@ -39,12 +40,15 @@ def load_gltf_cameras(
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     header = gltf_header(path)
+    with naming(str(path)):
+        placed = list(_placed_nodes(header))
     cameras: dict[str, PinholeCamera | OrthographicCamera] = {}
-    for node, pose in _placed_nodes(header):
+    for node, pose in placed:
         if "camera" not in node:
             continue
         name = str(node.get("name", f"camera {len(cameras)}"))
-        name = name if name not in cameras else f"{name} {len(cameras)}"
+        numbered = (f"{name} {i}" for i in itertools.count(len(cameras)))
+        name = next(unused for unused in itertools.chain([name], numbered) if unused not in cameras)
         with naming(f"{path}, {name}"):
             described = header.get("cameras", [])
             if node["camera"] >= len(described):
@@ -88,8 +92,12 @@ def _placed_nodes(header: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Tens
     nodes = header.get("nodes", [])
     children = {child for node in nodes for child in node.get("children", [])}
     waiting = [(i, torch.eye(4, dtype=torch.float64)) for i in reversed(range(len(nodes))) if i not in children]
+    seen: set[int] = set()
     while waiting:
         i, parent = waiting.pop()
+        if i in seen or not 0 <= i < len(nodes):
+            raise ValueError(f"nodes must be trees: number {i} has two parents, or is not there")
+        seen.add(i)
         pose = parent @ _transform(nodes[i])
         waiting += [(child, pose) for child in reversed(nodes[i].get("children", []))]
         yield nodes[i], pose

@@ -4,6 +4,7 @@ The format defines no colours: `Kd`, images and vertex colours (after the positi
 do. trimesh drops uv indices when writing, so the writer is our own.
 """
 
+import itertools
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -99,6 +100,9 @@ def save_obj(path: Path, mesh: Mesh) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
+_COMMENT = re.compile(r"(?:^|\s)#")  # names of materials and files may hold the character
+
+
 @dataclass(frozen=True)
 class _MtlEntry:
     """What an MTL file says of one material, as it stands there."""
@@ -120,7 +124,7 @@ def _read_mtl_files(path: Path, names: list[str]) -> dict[str, _MtlEntry]:
             )
         entry = None
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, rest = (*line.split("#")[0].split(maxsplit=1), "", "")[:2]
+            key, rest = (*_COMMENT.split(line)[0].split(maxsplit=1), "", "")[:2]
             key, rest = key.lower(), rest.strip()
             if key == "newmtl":
                 entry = _MtlEntry(file, " ".join(rest.split()))
@@ -180,7 +184,8 @@ def _save_mtl(path: Path, materials: tuple[Material, ...]) -> list[str]:
     num_textures = len({id(m.texture) for m in materials if m.texture is not None})
     for material in materials:
         name = "_".join(material.name.split()) or Material().name
-        names.append(name if name not in names else f"{name}_{len(names)}")
+        numbered = (f"{name}_{i}" for i in itertools.count(len(names)))
+        names.append(next(unused for unused in itertools.chain([name], numbered) if unused not in names))
         color = torch.ones(3) if material.base_color is None else encode_srgb(material.base_color)
         texts.append(f"newmtl {names[-1]}\n" + _text_rows("Kd", color[None]))
         if material.texture is not None:

@@ -307,6 +307,13 @@ def test_text_that_does_not_fit_is_said(tmp_path: Path, name: str, old: str, new
         load_colmap(tmp_path)
 
 
+def test_tracks_of_a_model_without_images_are_said(tmp_path: Path) -> None:
+    save_colmap(tmp_path, small_model(), binary=False)
+    (tmp_path / "images.txt").write_text("# nothing\n")
+    with pytest.raises(ValueError, match=r"points3D.txt: the track of point 9 names observation \d of image \d, which"):
+        load_colmap(tmp_path)
+
+
 def test_missing_files_are_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
         load_colmap(tmp_path / "nowhere")

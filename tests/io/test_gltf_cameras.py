@@ -68,6 +68,18 @@ def test_nodes_are_chained_and_their_scales_ignored(tmp_path: Path) -> None:
     torch.testing.assert_close(camera.R[2], torch.tensor([-1.0, 0.0, 0.0], dtype=torch.float64))  # looks along -x
 
 
+@pytest.mark.parametrize("nodes", [[{"children": [1]}, {"children": [2]}, {"children": [1]}], [{"children": [5]}]])
+def test_nodes_that_are_no_tree_are_said(tmp_path: Path, nodes: list[dict[str, object]]) -> None:
+    path = write(tmp_path / "a.gltf", nodes, perspective())
+    with pytest.raises(ValueError, match=r"a.gltf: nodes must be trees: number [15] has two parents, or is not there"):
+        load_gltf_cameras(path, height=40)
+
+
+def test_cameras_of_one_name_stay_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gltf", [{"camera": 0, "name": n} for n in ("x", "x 2", "x", "x")], perspective())
+    assert len(load_gltf_cameras(path, height=40)) == 4
+
+
 def test_file_says_what_the_specification_asks_for(tmp_path: Path) -> None:
     """Matrices column by column, the centre in the last one; the view angle from top to bottom in radians."""
     save_gltf_cameras(tmp_path / "a.gltf", CAMERAS[:1], names=["eye"], near=0.1, far=10.0)

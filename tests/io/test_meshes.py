@@ -168,6 +168,16 @@ def test_materials_of_one_name_stay_apart(tmp_path: Path) -> None:
         assert [round(float(m.base_color[0]), 6) for m in back.materials] == [0, 1, 2]  # type: ignore[index]
 
 
+def test_materials_come_back_from_obj_whatever_they_and_the_file_are_called(tmp_path: Path) -> None:
+    """The third is not called x_2 to stay apart from the first; a # within a word begins no comment."""
+    names = ("x", "x_2", "x", "y#z")
+    materials = tuple(Material(n, torch.tensor([i / 4, 0.5, 0.0]), codes_image(2, 3)) for i, n in enumerate(names))
+    save_mesh(tmp_path / "a#1.obj", grid(1, 4).replace(materials=materials, material_index=torch.arange(8) // 2))
+    back = load_mesh(tmp_path / "a#1.obj").materials
+    assert [round(float(m.base_color[0]), 6) for m in back] == [0, 0.25, 0.5, 0.75]  # type: ignore[index]
+    assert all(m.texture is not None for m in back)
+
+
 def test_gradients_and_precision_of_the_mesh_do_not_matter_for_saving(tmp_path: Path) -> None:
     mesh = painted().to(dtype=torch.float64)
     mesh = mesh.replace(vertices=mesh.vertices.clone().requires_grad_())

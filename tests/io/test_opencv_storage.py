@@ -275,6 +275,14 @@ def test_calibrations_that_do_not_fit_are_said(tmp_path: Path, text: str, messag
         load_calibration(tmp_path / "a.yml")
 
 
+@pytest.mark.parametrize(("said", "kind"), [("1", FisheyeCamera), ("0", OpenCVCamera), ("false", OpenCVCamera)])
+def test_a_file_says_whether_its_lens_is_a_fisheye(tmp_path: Path, said: str, kind: type[Camera]) -> None:
+    (tmp_path / "a.yml").write_text(
+        f"K: [[1,0,0],[0,1,0],[0,0,1]]\nD: [0, 0.1, 0, 0]\nfisheye_model: {said}\nimage_width: 4\nimage_height: 3\n"
+    )
+    assert type(load_calibration(tmp_path / "a.yml")) is kind
+
+
 def test_size_is_taken_from_the_caller_where_the_file_has_none(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("K: [[1,0,0],[0,1,0],[0,0,1]]\nD: [0, 0, 0, 0]\n")
     assert load_calibration(tmp_path / "a.yml", size=SIZE).size == SIZE
