@@ -66,12 +66,20 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return at_edge_epsilon * extent(p + q) * extent(wp.cross(d, q - p))
 
     @wp.func
+    def at_any_edge(a: vec3, b: vec3, c: vec3):
+        """More than `at_edge` of all three sides, as a multiple of the direction's extent."""
+        largest = wp.max(extent(b + c) * extent(c - b), extent(c + a) * extent(a - c))
+        return real(1.01) * at_edge_epsilon * wp.max(largest, extent(a + b) * extent(b - a))
+
+    @wp.func
     def nudged_sign(w: real, bound: real, nudge: real):
         """Sign of `w`, or if rounding could have made it, of `nudge`."""
         return wp.sign(wp.where(wp.abs(w) <= bound, nudge, w))
 
     @wp.func
-    def hits_beside(d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, cull: int):
+    def hits_beside(
+        d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, edge_bound: real, cull: int
+    ):
         """Depths where the ray meets the triangle, or -1; where it passes through edges, nudged along `u`, or back."""
         w0 = dot3(d, n0)
         w1 = dot3(d, n1)
@@ -81,6 +89,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         sign = wp.sign(total)
         # Most rays are clearly outside of one edge; the bounds are asked for one by one, as they cost most here.
         if cull != 0 and sign >= real(0.0):
+            return hits
+        if wp.min(sign * w0, wp.min(sign * w1, sign * w2)) < -edge_bound * extent(d):
             return hits
         b0 = at_edge(d, b, c)
         if wp.abs(w0) > b0 and wp.sign(w0) != sign:
@@ -174,6 +184,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n0: vec3,
         n1: vec3,
         n2: vec3,
+        edge_bound: real,
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
         face_edges: wp.array2d(dtype=wp.int64),
@@ -185,7 +196,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         z_depth: int,
         cull: int,
     ):
-        """Depth where a single ray meets the triangle, or -1; `n0`, `n1` and `n2` are its planes from the origin."""
+        """Depth where a single ray meets the triangle, or -1; `n0`, `n1` and `n2` are its planes from the origin.
+
+        And `edge_bound` is `at_any_edge` of it."""
         d = directions[ray]
         g = vec3(real(0.0), real(0.0), real(1.0))
         if z_depth == 0:
@@ -198,9 +211,10 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
             n0 = plane_normal(b, c)
             n1 = plane_normal(c, a)
             n2 = plane_normal(a, b)
+            edge_bound = at_any_edge(a, b, c)
         depth = real(-1.0)
         if beside.shape[0] > 0:
-            hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, cull)
+            hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, edge_bound, cull)
             depth = depth_beside(hits, limits[ray], face, skip_edge[ray], face_edges, edges)
         else:
             depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
@@ -522,6 +536,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         negative = central == 0 or not certain or determinant < real(0.0)
 
         bounds = unit_bounds(a, b, c, central)
+        edge_bound = at_any_edge(a, b, c)
         level = top
         node = first_node + part * nodes
         last = wp.min(node + nodes, level_count[top])
@@ -570,8 +585,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                         ray = int(slots[view * num_slots + place])
                         if ray >= 0 and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                             depth = depth_along(
-                                ray, face, a, b, c, n0, n1, n2, origins, directions, face_edges, skip_edge, edges,
-                                beside, limits, central, z_depth, cull,
+                                ray, face, a, b, c, n0, n1, n2, edge_bound, origins, directions, face_edges,
+                                skip_edge, edges, beside, limits, central, z_depth, cull,
                             )  # fmt: skip
                             if depth > real(0.0):
                                 keep_first(depth, face, ray, mode, depths, hits)
@@ -657,6 +672,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
+        edge_bound = at_any_edge(a, b, c)
         nearest = least_depth(a, b, c)
         if beside.shape[0] > 0:  # met where nudged: as far outside of the triangle as it is large, at most
             nearest = real(2.0) * nearest - wp.max(wp.max(a[2], b[2]), c[2])
@@ -667,8 +683,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
                     ray = int(order[place])
                     if depths[ray] >= nearest and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                         depth = depth_along(
-                            ray, face, a, b, c, n0, n1, n2, origins, directions, face_edges, skip_edge, edges,
-                            beside, limits, central, 1, cull,
+                            ray, face, a, b, c, n0, n1, n2, edge_bound, origins, directions, face_edges, skip_edge,
+                            edges, beside, limits, central, 1, cull,
                         )  # fmt: skip
                         if depth > real(0.0):
                             keep_first(depth, face, ray, mode, depths, hits)
