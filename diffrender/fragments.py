@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from .checks import shape_of
-from .gather import gather
-from .kernels import barycentrics
+from .kernels import barycentrics, interpolate_corners
 from .scene import Scene
 
 
@@ -67,8 +66,7 @@ def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tenso
     """
     if attribute.ndim != 2:
         raise ValueError(f"attribute must have shape (V, C), a row per vertex; got {shape_of(attribute)}")
-    corners = faces.index_select(0, fragments.face_index)  # [N, 3]
-    return gather(attribute, corners, fragments.barycentrics)
+    return interpolate_corners(attribute, faces, fragments.face_index, fragments.barycentrics)
 
 
 def fragments_along(
@@ -79,8 +77,9 @@ def fragments_along(
     The rays are expected to meet their faces; along an edge they may miss by a rounding error, and the barycentrics are
     then a little outside of [0, 1].
     """
-    corners = scene.vertices.index_select(0, scene.corners(view, face_index).reshape(-1)).reshape(-1, 3, 3)
-    if not scene.camera.is_central:
-        corners = corners - origins.unsqueeze(1)
-    weights, depth, front = barycentrics(corners, directions, scene.linear_rays is not None)
+    offsets = view * scene.vertex_stride if scene.copies > 1 else None
+    weights, depth, front = barycentrics(
+        scene.vertices, scene.faces, face_index, offsets, None if scene.camera.is_central else origins, directions,
+        scene.linear_rays is not None,
+    )  # fmt: skip
     return Fragments(view, xy, face_index, weights, depth, front)

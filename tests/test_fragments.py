@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
 from diffrender.fragments import Fragments, fragments_along, interpolate, join_fragments
-from diffrender.kernels import barycentrics
+from diffrender.kernels import barycentrics, interpolate_corners
+from diffrender.kernels.interpolation import interpolate_corners_reference
 from diffrender.kernels.reference import barycentrics_reference
 from diffrender.mesh import Mesh
 from diffrender.primitives import sphere
@@ -122,18 +123,34 @@ def random_hits(dtype: torch.dtype, count: int = 200) -> tuple[Tensor, Tensor]:
     return corners.to(dtype), (directions / directions[:, 2:]).to(dtype)
 
 
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+def on_corners(
+    function: Function, corners: Tensor, directions: Tensor, z_depth: bool, origins: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Barycentrics of rays [N, 3] on faces [N, 3, 3] that share no vertex; every other one is the copy of another."""
+    count = len(corners)
+    faces, face = torch.arange(3 * count).reshape(-1, 3), torch.arange(count)
+    offsets = 3 * (face % 2)
+    return function(corners.reshape(-1, 3), faces, face - face % 2, offsets, origins, directions, z_depth)
+
+
+@pytest.mark.parametrize("from_origins", [False, True])
 @pytest.mark.parametrize("z_depth", [True, False])
-def test_fused_kernel_is_the_reference(z_depth: bool) -> None:
+def test_fused_kernel_is_the_reference(z_depth: bool, from_origins: bool) -> None:
     """In float64 to rounding, forward and backward, times the worst condition of these faces (about 1e4)."""
     corners, directions = random_hits(torch.float64)
     corners[::10, 2] = corners[::10, 1]  # no area
     directions[5::10] += 3.0  # far outside of the face
     generator = torch.Generator().manual_seed(1)
     upstream = [torch.rand(200, 3, generator=generator).double(), torch.rand(200, generator=generator).double()]
+    origins = [0.1 * torch.rand(200, 3, generator=generator).double()] if from_origins else []
+    corners = corners + sum(x.unsqueeze(1) for x in origins)
     results = []
     for function in (barycentrics, barycentrics_reference):
-        inputs = [corners.clone().requires_grad_(), directions.clone().requires_grad_()]
-        outputs = function(*inputs, z_depth)[:2]
+        inputs = [x.clone().requires_grad_() for x in (corners, directions, *origins)]
+        outputs = on_corners(function, inputs[0], inputs[1], z_depth, *inputs[2:])[:2]
         results.append((*outputs, *torch.autograd.grad(outputs, inputs, upstream)))
     for found, expected in zip(*results, strict=True):
         assert torch.isfinite(found).all()
@@ -141,7 +158,7 @@ def test_fused_kernel_is_the_reference(z_depth: bool) -> None:
 
 
 @pytest.mark.parametrize("function", [barycentrics, barycentrics_reference])
-def test_faces_edge_on_within_rounding_have_no_derivative(function: Callable[..., tuple[Tensor, ...]]) -> None:
+def test_faces_edge_on_within_rounding_have_no_derivative(function: Function) -> None:
     """One met in a fit had a derivative 10^4 times all others': what it was divided by was a rounding error."""
     generator = torch.Generator().manual_seed(0)
     where, sideways = torch.rand(2, 1000, 3, 1, generator=generator, dtype=torch.float64)
@@ -157,16 +174,63 @@ def test_faces_edge_on_within_rounding_have_no_derivative(function: Callable[...
     assert (error < 0.02 * size).all()  # rounding over the height of these faces is at most 1 %
 
 
-def derivative(function: Callable[..., tuple[Tensor, ...]], corners: Tensor, ray: Tensor, upstream: Tensor) -> Tensor:
+def derivative(function: Function, corners: Tensor, ray: Tensor, upstream: Tensor) -> Tensor:
     corners = corners.clone().requires_grad_()
-    return torch.autograd.grad(function(corners, ray / ray[:, 2:], True)[0], corners, upstream)[0]
+    return torch.autograd.grad(on_corners(function, corners, ray / ray[:, 2:], True)[0], corners, upstream)[0]
 
 
 @pytest.mark.parametrize("z_depth", [True, False])
 def test_gradcheck_and_second_derivatives_of_barycentrics(z_depth: bool) -> None:
     inputs = [x[:8].clone().requires_grad_() for x in random_hits(torch.float64)]
-    assert torch.autograd.gradcheck(lambda c, d: barycentrics(c, d, z_depth)[:2], inputs)
-    assert torch.autograd.gradgradcheck(lambda c, d: barycentrics(c, d, z_depth)[:2], inputs, atol=1e-4)
+    assert torch.autograd.gradcheck(lambda c, d: on_corners(barycentrics, c, d, z_depth)[:2], inputs)
+    assert torch.autograd.gradgradcheck(lambda c, d: on_corners(barycentrics, c, d, z_depth)[:2], inputs, atol=1e-4)
+
+
+def sums_inputs(count: int, num_vertices: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    vertices = torch.rand(num_vertices, 3, generator=generator, dtype=torch.float64) + torch.tensor([-0.5, -0.5, 2.0])
+    faces = torch.randint(num_vertices, (50, 3), generator=generator)
+    face = torch.randint(50, (count,), generator=generator)
+    weights = torch.rand(count, 3, 1, generator=generator, dtype=torch.float64) + 0.1
+    directions = (vertices[faces[face]] * weights / weights.sum(1, keepdim=True)).sum(1)
+    return vertices, faces, face, directions
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_of_many_rays_are_summed_by_vertex(threads: int) -> None:
+    """In parts with a sum of their own: as many as it takes, and the same for all numbers of threads."""
+    vertices, faces, face, directions = sums_inputs(20_000, 40)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for function, number in ((barycentrics, 1), (barycentrics, threads), (barycentrics_reference, 1)):
+            torch.set_num_threads(number)
+            leaf = vertices.clone().requires_grad_()
+            weights, depth, _ = function(leaf, faces, face, None, None, directions, True)
+            loss = (weights * weights.detach().sin()).sum() + depth.square().sum()
+            found.append(torch.autograd.grad(loss, leaf)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2], rtol=1e-8, atol=1e-8 * float(found[2].abs().max()))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_fused_interpolation_is_a_weighted_sum_of_rows(channels: int) -> None:
+    _, faces, face, directions = sums_inputs(5_000, 40)
+    generator = torch.Generator().manual_seed(3)
+    attribute = torch.rand(40, channels, generator=generator, dtype=torch.float64)
+    upstream = torch.rand(5_000, channels, generator=generator, dtype=torch.float64)
+    results = []
+    for function in (interpolate_corners, interpolate_corners_reference):
+        inputs = [attribute.clone().requires_grad_(), directions.clone().requires_grad_()]
+        values = function(inputs[0], faces, face, inputs[1])
+        results.append((values, *torch.autograd.grad(values, inputs, upstream)))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    few = [attribute[:, :2].clone().requires_grad_(), directions[:6].clone().requires_grad_()]
+    assert torch.autograd.gradcheck(lambda a, w: interpolate_corners(a, faces, face[:6], w), few)
+    assert torch.autograd.gradgradcheck(lambda a, w: interpolate_corners(a, faces, face[:6], w), few)
 
 
 @pytest.mark.parametrize("kind", KINDS)

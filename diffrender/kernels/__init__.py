@@ -2,6 +2,7 @@
 
 from .barycentrics import barycentrics
 from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
+from .interpolation import interpolate_corners
 from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .lens import LensModel, project_lens, unproject_lens
 from .pyramids import (
@@ -42,6 +43,7 @@ __all__ = [
     "fold",
     "hidden_area",
     "image_slots",
+    "interpolate_corners",
     "project_lens",
     "project_linear",
     "rasterize_linear",

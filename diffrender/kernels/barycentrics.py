@@ -1,35 +1,59 @@
 """Barycentrics and depth along rays: a fused kernel with its own reverse mode; plain torch for second derivatives."""
 
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+import warp as wp
 from torch import Tensor
 
-from .launch import array, launch_ranges, load_kernel, vectors
-from .reference import MAX_OUTSIDE, barycentrics_reference, smallest_total
+from .launch import array, launch_ranges, load_kernel, side_by_side, vectors
+from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 
 MIN_SHARE = 4096  # fewer rays are not worth a second thread
+MAX_PARTS = 4  # of the rays, whose gradients to the vertices are summed one by one on the CPU
 
 
-def barycentrics(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Barycentrics [N, 3], depth [N] and front [N] of rays from the origin on faces [N, 3, 3]: see the reference."""
+def barycentrics(
+    vertices: Tensor,
+    faces: Tensor,
+    face_index: Tensor,
+    offsets: Tensor | None,
+    origins: Tensor | None,
+    directions: Tensor,
+    z_depth: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Barycentrics [N, 3], depth [N] and front [N] of rays on faces: see the reference."""
     # Conversions here and not inside, where the result would have lost its history for a second derivative.
-    corners, directions = corners.contiguous(), directions.to(corners.dtype).contiguous()
-    weights, depth, front = _Barycentrics.apply(corners, directions, z_depth)
+    vertices, directions = vertices.contiguous(), directions.to(vertices.dtype).contiguous()
+    origins = None if origins is None else origins.to(vertices.dtype).contiguous()
+    faces = faces.contiguous()
+    weights, depth, front = _Barycentrics.apply(vertices, faces, face_index, offsets, origins, directions, z_depth)
     return weights, depth, front
 
 
 class _Barycentrics(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
-        kernel = load_kernel(make_barycentric_kernels, "barycentrics", corners)
+    def forward(
+        ctx: Any,
+        vertices: Tensor,
+        faces: Tensor,
+        face_index: Tensor,
+        offsets: Tensor | None,
+        origins: Tensor | None,
+        directions: Tensor,
+        z_depth: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kernel = load_kernel(make_barycentric_kernels, "barycentrics", vertices)
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
-        front = torch.empty_like(depth, dtype=torch.uint8)
-        inputs = [vectors(corners), vectors(directions), *_settings(corners, z_depth)]
-        outputs = [vectors(weights), array(depth), array(front)]
-        launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
-        ctx.save_for_backward(corners, directions, weights, depth)
+        front, moves = torch.empty_like(depth, dtype=torch.uint8), torch.empty_like(depth, dtype=torch.uint8)
+        rays = _rays_on_faces(vertices, faces, face_index, offsets, origins, directions)
+        inputs = [*rays, int(z_depth), smallest_total(depth.dtype), MAX_OUTSIDE]
+        outputs = [vectors(weights), array(depth), array(front), array(moves)]
+        launch_ranges(kernel, len(depth), inputs, outputs, vertices, MIN_SHARE)
+        ctx.save_for_backward(vertices, faces, face_index, offsets, origins, directions, weights, depth, moves)
         ctx.z_depth = z_depth
         front = front.bool()
         ctx.mark_non_differentiable(front)
@@ -37,27 +61,63 @@ class _Barycentrics(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        corners, directions, weights, depth = ctx.saved_tensors
+        *rays, weights, depth, moves = ctx.saved_tensors
+        vertices, faces, face_index, offsets, origins, directions = rays
+        of_vertices, _, _, _, of_origins, of_directions, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            again = barycentrics_reference(corners, directions, ctx.z_depth)[:2]
-            wanted = [x for x in (corners, directions) if x.requires_grad]
+            again = barycentrics_reference(*rays, ctx.z_depth)[:2]
+            asked = {0: of_vertices, 4: of_origins, 5: of_directions}
+            wanted = [rays[place] for place, needed in asked.items() if needed]
             found = iter(torch.autograd.grad(again, wanted, (weight_gradient, depth_gradient), create_graph=True))
-            return *(next(found) if x.requires_grad else None for x in (corners, directions)), None
-        corner_gradient, direction_gradient = torch.empty_like(corners), torch.empty_like(directions)
+            return *(next(found) if asked.get(place) else None for place in range(6)), None
+        direction_gradient = torch.empty_like(directions)
         inputs = [
-            vectors(corners),
-            vectors(directions),
+            *_rays_on_faces(vertices, faces, face_index, offsets, origins, directions),
             vectors(weights),
             array(depth.detach()),
-            *_settings(corners, ctx.z_depth),
+            array(moves),
+            int(ctx.z_depth),
             vectors(weight_gradient),
             array(depth_gradient.detach().contiguous()),
         ]
-        outputs = [vectors(corner_gradient), vectors(direction_gradient)]
-        kernel = load_kernel(make_barycentric_kernels, "barycentrics_gradient", corners)
-        launch_ranges(kernel, len(corners), inputs, outputs, corners, MIN_SHARE)
-        return corner_gradient, direction_gradient, None
+        kernel = load_kernel(make_barycentric_kernels, "barycentrics_gradient", vertices)
+        if of_origins or vertices.is_cuda:  # where torch knows whether sums shall be the same every time
+            corner_gradient = vertices.new_empty(len(depth), 3, 3)
+            outputs = [vectors(corner_gradient.reshape(-1, 3)), vectors(direction_gradient)]
+            launch_ranges(kernel, len(depth), [*inputs, -1], outputs, vertices, MIN_SHARE)
+            index = corner_index(faces, face_index, offsets).reshape(-1)
+            vertex_gradient = torch.zeros_like(vertices).index_add_(0, index, corner_gradient.reshape(-1, 3))
+            origin_gradient = -corner_gradient.sum(1) if of_origins else None
+            return vertex_gradient, None, None, None, origin_gradient, direction_gradient, None
+
+        def work(first: int, stop: int, sums: int) -> None:
+            outputs = [vectors(parts.reshape(-1, 3)), vectors(direction_gradient)]
+            wp.launch(kernel, dim=stop - first, inputs=[*inputs, sums, first], outputs=outputs, device="cpu")
+
+        count, num_vertices = len(depth), len(vertices)
+        # As many for all numbers of threads, that the sum is the same for all.
+        num_parts = max(min(MAX_PARTS, count // max(MIN_SHARE, num_vertices)), 1)
+        parts = torch.from_numpy(np.zeros((num_parts, num_vertices, 3), directions.detach().numpy().dtype))
+        cuts = [count * i // num_parts for i in range(num_parts + 1)]
+        if count:
+            side_by_side(work, [(a, b, i * num_vertices) for i, (a, b) in enumerate(pairwise(cuts))])
+        return parts.sum(0), None, None, None, None, direction_gradient, None
 
 
-def _settings(corners: Tensor, z_depth: bool) -> list[Any]:
-    return [int(z_depth), smallest_total(corners.dtype), MAX_OUTSIDE]
+def _rays_on_faces(
+    vertices: Tensor,
+    faces: Tensor,
+    face_index: Tensor,
+    offsets: Tensor | None,
+    origins: Tensor | None,
+    directions: Tensor,
+) -> list[Any]:
+    """As the kernels take them; empty for what is not given."""
+    return [
+        vectors(vertices),
+        array(faces),
+        array(face_index),
+        array(faces.new_zeros(0) if offsets is None else offsets),
+        vectors(directions.new_zeros(0, 3) if origins is None else origins),
+        vectors(directions),
+    ]

@@ -339,8 +339,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def side_by_side(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
-    """Call `work` with the arguments of each job, all at once; the first one stays on this thread."""
+    """Call `work` with the arguments of each job, as many at once as torch has threads; the first on this thread."""
     if not jobs:
+        return
+    if torch.get_num_threads() == 1:
+        for job in jobs:
+            work(*job)
         return
     pending = [_pool(max(torch.get_num_threads(), 2)).submit(work, *job) for job in jobs[1:]]
     work(*jobs[0])

@@ -107,10 +107,25 @@ def hit_depths(
     return torch.where(inside & (depth > 0), depth, torch.inf)
 
 
-def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Barycentrics [N, 3] and depth [N] where rays from the origin along `directions` [N, 3] meet triangles [N, 3, 3].
+def barycentrics_reference(
+    vertices: Tensor,
+    faces: Tensor,
+    face_index: Tensor,
+    offsets: Tensor | None,
+    origins: Tensor | None,
+    directions: Tensor,
+    z_depth: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Barycentrics [N, 3] and depth [N] where N rays meet the planes of their faces.
 
-    The third result, [N] bool, says whether the corners are counter-clockwise for somebody at the origin.
+    Args:
+        vertices: [P, 3].
+        faces: [F, 3] index into the vertices; counted from `offsets` [N] on, if given.
+        face_index: [N] index into `faces`.
+        origins, directions: [N, 3] of the rays; None: the origin.
+        z_depth: depth is z; otherwise it is the ray's parameter.
+
+    The third result, [N] bool, says whether the corners are counter-clockwise for somebody at the ray's start.
 
     Rays that pass a triangle by more than `MAX_OUTSIDE` of its size get the weights of its nearest part, without a
     gradient: this happens where an almost edge-on face meets the rounding of an edge.
@@ -119,6 +134,9 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
     w = d . n (Olano & Greer 1997). A triangle that contains the origin in its plane has no barycentrics, and one that
     does so within rounding only random ones, of immense derivatives: they get equal weights and no gradient.
     """
+    corners = vertices[corner_index(faces, face_index, offsets)]  # [N, 3, 3]
+    if origins is not None:
+        corners = corners - origins.unsqueeze(1)
     start, end = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
     normals = torch.linalg.cross(start + end, end - start)  # [N, 3, 3] twice start x end
     weights = (normals * directions.unsqueeze(1)).sum(-1)
@@ -135,6 +153,12 @@ def barycentrics_reference(corners: Tensor, directions: Tensor, z_depth: bool) -
         return weights, (weights * corners[..., 2]).sum(-1), front
     along = (corners * directions.unsqueeze(1)).sum(-1)
     return weights, (weights * along).sum(-1) / (directions * directions).sum(-1), front
+
+
+def corner_index(faces: Tensor, face_index: Tensor, offsets: Tensor | None) -> Tensor:
+    """[N, 3] the vertices of faces [N], counted from `offsets` [N] on, if given."""
+    index = faces.index_select(0, face_index)
+    return index if offsets is None else index + offsets.unsqueeze(-1)
 
 
 def smallest_total(dtype: torch.dtype) -> float:

@@ -44,18 +44,26 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         return wp.max(edge_on * rounding * extent(d), smallest)
 
     @wp.func
-    def raw_weights(d: vec3, n0: vec3, n1: vec3, n2: vec3, least: real):
-        """Unclamped barycentrics; equal ones for a face seen edge-on."""
-        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
-        total = w[0] + w[1] + w[2]
-        result = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
-        if wp.abs(total) > least:
-            result = w / total
-        return result
+    def corner(
+        k: int,
+        i: int,
+        faces: wp.array2d(dtype=wp.int64),
+        face_index: wp.array(dtype=wp.int64),
+        offsets: wp.array(dtype=wp.int64),
+    ):
+        """The vertex at a corner of the face of ray i."""
+        vertex = int(faces[int(face_index[i]), k])
+        if offsets.shape[0] > 0:
+            vertex += int(offsets[i])
+        return vertex
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def barycentrics(
-        corners: wp.array2d(dtype=vec3),
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        face_index: wp.array(dtype=wp.int64),
+        offsets: wp.array(dtype=wp.int64),
+        origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
         z_depth: int,
         smallest: real,
@@ -64,19 +72,36 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         weights: wp.array(dtype=vec3),
         depths: wp.array(dtype=real),
         front: wp.array(dtype=wp.uint8),
+        moves: wp.array(dtype=wp.uint8),
     ):
-        """Barycentrics and depth of a ray from the origin on a face, and whether the face is seen from outside."""
+        """Barycentrics and depth of a ray on a face, whether that is seen from outside, and whether weights move."""
         i = first + wp.tid()
-        a = corners[i, 0]
-        b = corners[i, 1]
-        c = corners[i, 2]
+        i0 = corner(0, i, faces, face_index, offsets)
+        i1 = corner(1, i, faces, face_index, offsets)
+        i2 = corner(2, i, faces, face_index, offsets)
+        a = vertices[i0]
+        b = vertices[i1]
+        c = vertices[i2]
+        if origins.shape[0] > 0:
+            o = origins[i]
+            a = a - o
+            b = b - o
+            c = c - o
         d = directions[i]
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
-        front[i] = wp.uint8(wp.where(dot3(d, n0) + dot3(d, n1) + dot3(d, n2) < real(0.0), 1, 0))
-        w = raw_weights(d, n0, n1, n2, least_total(d, a, b, c, smallest))
-        if outside_of(w, margin):
+        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
+        total = w[0] + w[1] + w[2]
+        front[i] = wp.uint8(wp.where(total < real(0.0), 1, 0))
+        least = least_total(d, a, b, c, smallest)
+        if wp.abs(total) > least:
+            w = w / total
+        else:  # seen edge-on
+            w = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
+        outside = outside_of(w, margin)
+        moves[i] = wp.uint8(wp.where(wp.abs(total) > least and not outside, 1, 0))
+        if outside:
             w = vec3(
                 wp.clamp(w[0], real(0.0), real(1.0)),
                 wp.clamp(w[1], real(0.0), real(1.0)),
@@ -88,31 +113,46 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def barycentrics_gradient(
-        corners: wp.array2d(dtype=vec3),
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        face_index: wp.array(dtype=wp.int64),
+        offsets: wp.array(dtype=wp.int64),
+        origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
         weights: wp.array(dtype=vec3),
         depths: wp.array(dtype=real),
+        moves: wp.array(dtype=wp.uint8),
         z_depth: int,
-        smallest: real,
-        margin: real,
         weight_gradient: wp.array(dtype=vec3),
         depth_gradient: wp.array(dtype=real),
+        sums: int,
         first: int,
-        corner_gradient: wp.array2d(dtype=vec3),
+        corner_gradient: wp.array(dtype=vec3),
         direction_gradient: wp.array(dtype=vec3),
     ):
-        """Reverse mode: w_i = 2 d . (v_j x v_k) has dw_i/dv_j = 2 v_k x d and dw_i/dv_k = 2 d x v_j."""
+        """Reverse mode: w_i = 2 d . (v_j x v_k) has dw_i/dv_j = 2 v_k x d and dw_i/dv_k = 2 d x v_j.
+
+        The gradients of corners are added up by vertex from the place `sums` on, or if that is negative, written ray by
+        ray.
+        """
         i = first + wp.tid()
-        a = corners[i, 0]
-        b = corners[i, 1]
-        c = corners[i, 2]
+        i0 = corner(0, i, faces, face_index, offsets)
+        i1 = corner(1, i, faces, face_index, offsets)
+        i2 = corner(2, i, faces, face_index, offsets)
+        a = vertices[i0]
+        b = vertices[i1]
+        c = vertices[i2]
+        if origins.shape[0] > 0:
+            o = origins[i]
+            a = a - o
+            b = b - o
+            c = c - o
         d = directions[i]
         w = weights[i]
         gz = depth_gradient[i]
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
-        total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
         measure = vec3(real(0.0), real(0.0), real(1.0))
         gd = vec3(real(0.0), real(0.0), real(0.0))
         if z_depth == 0:
@@ -123,21 +163,26 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         ga = gz * w[0] * measure
         gb = gz * w[1] * measure
         gc = gz * w[2] * measure
-        least = least_total(d, a, b, c, smallest)
-        if wp.abs(total) > least and not outside_of(raw_weights(d, n0, n1, n2, least), margin):
+        if moves[i] != wp.uint8(0):
             g = weight_gradient[i] + gz * vec3(
                 measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
             )
             mean = wp.dot(g, w)
+            total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
             h = vec3((g[0] - mean) / total, (g[1] - mean) / total, (g[2] - mean) / total)
             gd += h[0] * n0 + h[1] * n1 + h[2] * n2
             two = real(2.0)
             ga += two * wp.cross(h[2] * b - h[1] * c, d)
             gb += two * wp.cross(h[0] * c - h[2] * a, d)
             gc += two * wp.cross(h[1] * a - h[0] * b, d)
-        corner_gradient[i, 0] = ga
-        corner_gradient[i, 1] = gb
-        corner_gradient[i, 2] = gc
+        if sums >= 0:
+            corner_gradient[sums + i0] += ga
+            corner_gradient[sums + i1] += gb
+            corner_gradient[sums + i2] += gc
+        else:
+            corner_gradient[3 * i] = ga
+            corner_gradient[3 * i + 1] = gb
+            corner_gradient[3 * i + 2] = gc
         direction_gradient[i] = gd
 
     return BarycentricKernels(barycentrics, barycentrics_gradient)

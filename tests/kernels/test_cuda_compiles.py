@@ -13,6 +13,7 @@ from diffrender.kernels.lens import LANES
 from diffrender.kernels.warp_barycentrics import make_barycentric_kernels
 from diffrender.kernels.warp_clipping import make_clipping_kernels
 from diffrender.kernels.warp_edges import make_edge_kernels
+from diffrender.kernels.warp_interpolation import make_interpolation_kernels
 from diffrender.kernels.warp_intersections import make_intersection_kernels
 from diffrender.kernels.warp_lens import make_lens_kernels
 from diffrender.kernels.warp_pyramids import make_pyramid_kernels
@@ -26,6 +27,7 @@ Make = Callable[[Any], tuple[Any, ...]]
 FEW: dict[str, Make] = {
     "visibility": make_visibility_kernels,
     "barycentrics": make_barycentric_kernels,
+    "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,
     "clipping": make_clipping_kernels,
     "edges": make_edge_kernels,
