@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kernels import z_order
 from .kernels.clipping import clip_to_pixels, steep_faces
+from .kernels.lookups import choose_lookups
 from .scene import SAME_RAY, Scene
 from .turning import turning_faces
 from .visibility import first_faces
@@ -29,7 +29,6 @@ MAX_COSINE = 0.35  # of the angle between ray and normal: centres are good enoug
 MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
 SURFACE = 1.0  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
-SHARE_TICKS = 1 << 20  # of a look-up: shares are counted in whole numbers
 MAX_SAG = 0.05  # of a face's height in the image: how far a lens may bend its sides before it is cut in four
 MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less
 MAX_STRAY = 0.25  # pixels: how far what is left of a bent face may be from the triangle of its projected corners
@@ -91,21 +90,20 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
     height, width = scene.camera.size
     faces = _steep_faces(scene, cull_backfaces)
     parts = clip_to_pixels(faces.triangle, scene.camera.size)
-    owner, pixel, area, centroid = _picked((parts.area > MIN_AREA).nonzero().squeeze(-1), *vars(parts).values())
-    marked = torch.zeros_like(faces.face, dtype=torch.bool).index_fill(0, faces.whole[owner], True)
-
-    # Neighbours in the image shall share look-ups, and what faces the camera not with what is behind it.
-    group = (2 * faces.view + _turns_left(faces.triangle))[owner]
-    owner, pixel, area, centroid, group = _picked(z_order(group, centroid), owner, pixel, area, centroid, group)
-    chosen, area = _shared(area, faces.cosine[owner], group)
-    owner, pixel, centroid = _picked(chosen, owner, pixel, centroid)
+    found = choose_lookups(
+        parts, faces.triangle, faces.view, faces.cosine, faces.whole, faces.points, faces.depth,
+        num_views=scene.num_views, min_area=MIN_AREA, surface=SURFACE, central=scene.camera.is_central,
+    )  # fmt: skip
+    owner, pixel = _picked(found.part, parts.triangle, parts.pixel)
     view, face = _picked(owner, faces.view, faces.face)
-    points = _points(scene, faces, owner, centroid)
-    xy, straight = _seen_at(scene, view, points, centroid.to(points.dtype))
-    marked = marked.index_fill(0, faces.whole[owner[~straight]], False)[faces.whole]
+    points, xy, marked = found.points, found.xy, found.marked
+    if scene.linear_rays is None:
+        xy = scene.project_at(view, points)[0].to(points.dtype)
+        stray = (xy - found.xy).norm(dim=-1)
+        marked = marked.index_fill(0, faces.whole[owner[~(stray < MAX_STRAY)]], False)[faces.whole]
     seen = _visible(scene, view, face, xy, points, cull_backfaces) & marked[owner]
     view, pixel, face, xy, area = _picked(
-        seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, area.to(xy.dtype)
+        seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, found.area
     )
     return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]))
 
@@ -186,49 +184,6 @@ def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:
 def _at_corners(scene: Scene, values: Tensor, view: Tensor, face: Tensor) -> Tensor:
     """[N, 3, C] of values [P, C] of the vertices those at the corners of faces."""
     return values.index_select(0, scene.corners(view, face).reshape(-1)).reshape(-1, 3, values.shape[-1])
-
-
-def _points(scene: Scene, faces: _Faces, owner: Tensor, centroid: Tensor) -> Tensor:
-    """Where on the surface [K, 3] the faces `owner` [K] are seen at pixels [K, 2] inside their triangles."""
-    # Corners first: operations on rows of K numbers are fast, on three at a time they are not.
-    x, y = (faces.triangle[..., i].T.index_select(1, owner) - centroid[:, i] for i in (0, 1))
-    weights = torch.linalg.cross(x, y, dim=0).abs().to(faces.depth.dtype)  # [3, K] areas opposite to the corners
-    if scene.camera.is_central:  # perspective: what is nearer fills more of the image
-        weights = weights / faces.depth.T.index_select(1, owner)
-    weights = weights / weights.sum(0)
-    return torch.bmm(weights.T.unsqueeze(1), faces.points.index_select(0, owner)).squeeze(1)
-
-
-def _seen_at(scene: Scene, view: Tensor, points: Tensor, centroid: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [K, 2] of points [K, 3], and whether those are the expected ones."""
-    if scene.linear_rays is not None:
-        return centroid, torch.ones_like(view, dtype=torch.bool)
-    xy = scene.project_at(view, points)[0].to(points.dtype)
-    return xy, (xy - centroid).norm(dim=-1) < MAX_STRAY
-
-
-def _turns_left(triangle: Tensor) -> Tensor:
-    """[C] int64, 0 or 1: which way round the corners [C, 3, 2] are."""
-    along, across = triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0]
-    return (along[:, 0] * across[:, 1] > along[:, 1] * across[:, 0]).long()
-
-
-def _shared(area: Tensor, cosine: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of K parts, sorted by `group`, are looked up, and for what areas: some also for their neighbours.
-
-    Each part has a share of a look-up, 1 or its surface (`area / cosine`) over `SURFACE` if that is less. One is chosen
-    wherever the sum of the shares so far, and a half, passes a whole number, and speaks for as much as its share is
-    less than 1: systematic sampling, right on average, and bounded by the surface however many faces it is made of.
-    """
-    share = (area / (SURFACE * cosine)).clamp(max=1)
-    ticks = (share * SHARE_TICKS).round().long().clamp(min=1)  # whole numbers have one sum, in whatever order
-    total = ticks.cumsum(0)
-    _, count = torch.unique_consecutive(group, return_counts=True)
-    last = (count.cumsum(0) - 1).clamp(min=0)
-    total = total - torch.nn.functional.pad(total[last], (1, 0))[:-1].repeat_interleave(count)  # each group anew
-    total += SHARE_TICKS // 2
-    chosen = (total // SHARE_TICKS > (total - ticks) // SHARE_TICKS).nonzero().squeeze(-1)
-    return chosen, area.index_select(0, chosen) * (SHARE_TICKS / ticks.index_select(0, chosen))
 
 
 def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tensor, cull_backfaces: bool) -> Tensor:

@@ -15,6 +15,7 @@ from diffrender.fragments import fragments_along
 from diffrender.grazing import MAX_COSINE, Grazing, grazing
 from diffrender.kernels import launch
 from diffrender.kernels.clipping import PixelParts, clip_to_pixels, clip_to_pixels_reference, steep_faces
+from diffrender.kernels.lookups import choose_lookups
 from diffrender.mesh import Mesh, join
 from diffrender.primitives import grid, sphere
 from diffrender.scene import Scene, pack
@@ -378,19 +379,36 @@ def test_shared_lookups_stand_for_all_surface() -> None:
     """Each chosen part of less than SURFACE stands for SURFACE of surface: the sum is right to one of them."""
     generator = torch.Generator().manual_seed(0)
     area, cosine = (torch.rand(5000, generator=generator, dtype=torch.float64) for _ in range(2))
-    area, cosine = 0.01 * area, 0.01 + 0.09 * cosine
-    chosen, spoken = stage._shared(area, cosine, torch.zeros(5000, dtype=torch.int64))
+    area, cosine = 0.03 * area, 0.01 + 0.09 * cosine
+    view = torch.arange(5000) // 2500
+    chosen, spoken = shared(area, cosine, torch.zeros(5000, dtype=torch.int64))
     surface = area / cosine
     assert len(chosen) < 0.5 * len(area)
     assert float((spoken / cosine[chosen]).sum()) == pytest.approx(float(surface.sum()), abs=stage.SURFACE)
     large = surface >= stage.SURFACE
     assert large.any()
     assert large[chosen].sum() == large.sum()
-    assert torch.equal(spoken[large[chosen]], area[large])
+    assert torch.equal(spoken[large[chosen]], area[chosen][large[chosen]])
     # Every group starts anew: what is chosen in one view does not depend on the others.
-    view = torch.arange(5000) // 2500
-    (first, _), (second, _) = (stage._shared(area[p], cosine[p], view[p]) for p in (view == 0, view == 1))
-    assert torch.equal(stage._shared(area, cosine, view)[0], torch.cat([first, 2500 + second]))
+    (first, _), (second, _) = (shared(area[p], cosine[p], view[p]) for p in (view == 0, view == 1))
+    assert torch.equal(shared(area, cosine, view)[0], torch.cat([first, 2500 + second]))
+
+
+def shared(area: Tensor, cosine: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of parts of pixels along a row, each of a triangle of its own, are chosen, and for what areas."""
+    count = len(area)
+    corner = torch.stack([0.5 + torch.arange(count).double() % 2500, torch.full((count,), 0.5).double()], dim=-1)
+    triangles = corner.unsqueeze(1) + torch.tensor([[-0.1, -0.1], [0.1, -0.1], [0.0, 0.2]]).double()
+    index = torch.arange(count)
+    found = choose_lookups(
+        PixelParts(index, index, area, corner), triangles, view, cosine, index,
+        torch.nn.functional.pad(triangles, (0, 1), value=2.0), torch.full((count, 3), 2.0).double(),
+        num_views=2, min_area=stage.MIN_AREA, surface=stage.SURFACE, central=True,
+    )  # fmt: skip
+    torch.testing.assert_close(found.points[:, :2], found.xy, rtol=1e-12, atol=0)
+    assert torch.equal(found.xy, corner[found.part])
+    assert found.marked.all()
+    return found.part, found.area
 
 
 def test_areas_are_those_of_the_visible_faces() -> None:

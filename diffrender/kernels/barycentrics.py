@@ -65,7 +65,7 @@ class _Barycentrics(torch.autograd.Function):
         vertices, faces, face_index, offsets, origins, directions = rays
         of_vertices, _, _, _, of_origins, of_directions, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            again = barycentrics_reference(*rays, ctx.z_depth)[:2]
+            again = barycentrics_reference(vertices, faces, face_index, offsets, origins, directions, ctx.z_depth)[:2]
             asked = {0: of_vertices, 4: of_origins, 5: of_directions}
             wanted = [rays[place] for place, needed in asked.items() if needed]
             found = iter(torch.autograd.grad(again, wanted, (weight_gradient, depth_gradient), create_graph=True))

@@ -1,0 +1,134 @@
+"""The Warp kernels of `lookups`: in which parts of pixels narrow faces are looked up, and where on their surface."""
+
+# mypy: ignore-errors
+# (Warp's language, not Python's)
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import warp as wp
+
+from .warp_math import OPTIONS, make_math
+
+
+class LookupKernels(NamedTuple):
+    """The kernels for one floating-point type."""
+
+    part_codes: Any
+    choose: Any
+    look_ups: Any
+
+
+@cache
+def make_lookup_kernels(real: Any) -> LookupKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+    vec2, vec3, *_ = make_math(real)
+    wide2 = wp.types.vector(2, wp.float64)
+    wide3 = wp.types.vector(3, wp.float64)
+
+    @wp.func
+    def spread_bits(coordinate: wp.float64):
+        """The integer part of a pixel coordinate, 16 bits, with a zero bit between any two."""
+        code = wp.int64(wp.clamp(coordinate, wp.float64(0.0), wp.float64(65535.0)))
+        code = (code | (code << wp.int64(8))) & wp.int64(0x00FF00FF)
+        code = (code | (code << wp.int64(4))) & wp.int64(0x0F0F0F0F)
+        code = (code | (code << wp.int64(2))) & wp.int64(0x33333333)
+        code = (code | (code << wp.int64(1))) & wp.int64(0x55555555)
+        return code
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def part_codes(
+        owners: wp.array(dtype=wp.int64),
+        areas: wp.array(dtype=wp.float64),
+        centroids: wp.array(dtype=wide2),
+        triangles: wp.array2d(dtype=wide2),
+        views: wp.array(dtype=wp.int64),
+        cosines: wp.array(dtype=real),
+        wholes: wp.array(dtype=wp.int64),
+        min_area: wp.float64,
+        surface: wp.float64,
+        unit: wp.float64,
+        first: int,
+        codes: wp.array(dtype=wp.int64),
+        ticks: wp.array(dtype=wp.int64),
+        marked: wp.array(dtype=wp.uint8),
+    ):
+        """What a part is sorted by; its share of a look-up in ticks, `unit` of which are one; what has parts."""
+        i = first + wp.tid()
+        owner = owners[i]
+        p = triangles[owner, 0]
+        q = triangles[owner, 1] - p
+        r = triangles[owner, 2] - p
+        # Neighbours in the image share look-ups; what faces the camera does not with what is behind it.
+        group = wp.int64(2) * views[owner]
+        if q[0] * r[1] > q[1] * r[0]:
+            group += wp.int64(1)
+        centroid = centroids[i]
+        morton = spread_bits(centroid[0]) | (spread_bits(centroid[1]) << wp.int64(1))
+        codes[i] = (group << wp.int64(32)) | morton
+        ticks[i] = wp.int64(0)
+        if areas[i] > min_area:
+            share = wp.min(areas[i] / (surface * wp.float64(cosines[owner])), wp.float64(1.0))
+            ticks[i] = wp.max(wp.int64(wp.round(share * unit)), wp.int64(1))
+            marked[int(wholes[owner])] = wp.uint8(1)
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def choose(
+        codes: wp.array(dtype=wp.int64),
+        order: wp.array(dtype=wp.int64),
+        ticks: wp.array(dtype=wp.int64),
+        totals: wp.array(dtype=wp.int64),
+        starts: wp.array(dtype=wp.int64),
+        unit: wp.int64,
+        first: int,
+        chosen: wp.array(dtype=wp.uint8),
+    ):
+        """Whether the sum of shares so far in a group, and a half, passes a whole number at this part."""
+        i = first + wp.tid()
+        total = totals[i] + unit / wp.int64(2)
+        start = starts[int(codes[i] >> wp.int64(32))]
+        if start > wp.int64(0):
+            total -= totals[start - wp.int64(1)]
+        before = total - ticks[order[i]]
+        chosen[i] = wp.uint8(wp.where(total / unit > before / unit, 1, 0))
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def look_ups(
+        chosen: wp.array(dtype=wp.int64),
+        owners: wp.array(dtype=wp.int64),
+        areas: wp.array(dtype=wp.float64),
+        centroids: wp.array(dtype=wide2),
+        ticks: wp.array(dtype=wp.int64),
+        triangles: wp.array2d(dtype=wide2),
+        points: wp.array2d(dtype=vec3),
+        depths: wp.array2d(dtype=real),
+        unit: wp.float64,
+        central: int,
+        first: int,
+        surface_points: wp.array(dtype=vec3),
+        xy: wp.array(dtype=vec2),
+        counted: wp.array(dtype=real),
+    ):
+        """Where on the surface the centroid of a chosen part is seen, and the area that this speaks for."""
+        i = first + wp.tid()
+        part = chosen[i]
+        owner = owners[part]
+        centroid = centroids[part]
+        a = triangles[owner, 0] - centroid
+        b = triangles[owner, 1] - centroid
+        c = triangles[owner, 2] - centroid
+        # Areas opposite to the corners.
+        opposite = wide3(
+            wp.abs(b[0] * c[1] - b[1] * c[0]), wp.abs(c[0] * a[1] - c[1] * a[0]), wp.abs(a[0] * b[1] - a[1] * b[0])
+        )
+        weights = vec3(real(opposite[0]), real(opposite[1]), real(opposite[2]))
+        if central != 0:  # perspective: what is nearer fills more of the image
+            weights = vec3(weights[0] / depths[owner, 0], weights[1] / depths[owner, 1], weights[2] / depths[owner, 2])
+        weights = weights / (weights[0] + weights[1] + weights[2])
+        surface_points[i] = (weights[0] * points[owner, 0] + weights[1] * points[owner, 1]) + weights[2] * points[
+            owner, 2
+        ]
+        xy[i] = vec2(real(centroid[0]), real(centroid[1]))
+        counted[i] = real(areas[part] * (unit / wp.float64(ticks[part])))
+
+    return LookupKernels(part_codes, choose, look_ups)
