@@ -54,6 +54,8 @@ def color_loss(
     elif kind == "l2":
         error = difference.square()
     elif kind == "huber":
+        if not huber_delta > 0:
+            raise ValueError(f"huber_delta must be positive; got {huber_delta}")
         error = torch.nn.functional.huber_loss(color, target, reduction="none", delta=huber_delta) / huber_delta
     else:
         raise ValueError(f"kind must be 'l1', 'l2' or 'huber'; got {kind!r}")

@@ -112,6 +112,11 @@ def test_a_weight_of_another_shape_is_called_by_its_name():
         color_loss(torch.zeros(4, 5, 3), torch.zeros(4, 5, 3), mask=torch.zeros(5, 4))
 
 
+def test_huber_needs_a_positive_delta():
+    with pytest.raises(ValueError, match="huber_delta must be positive; got 0"):
+        color_loss(torch.zeros(4, 5, 3), torch.ones(4, 5, 3), kind="huber", huber_delta=0.0)
+
+
 def test_unknown_kind_of_color_loss_is_refused():
     with pytest.raises(ValueError, match="kind must be 'l1', 'l2' or 'huber'; got 'l3'"):
         color_loss(torch.zeros(1, 1, 3), torch.zeros(1, 1, 3), kind="l3")

@@ -165,7 +165,8 @@ def image_headers(
 def _header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
     try:
         with Image.open(path) as image:
-            return (image.height, image.width), image.getbands()
+            alpha = ("A",) if image.has_transparency_data and "A" not in image.getbands() else ()  # of a palette, say
+            return (image.height, image.width), (*image.getbands(), *alpha)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 

@@ -216,6 +216,8 @@ def _load_npy(path: Path) -> np.ndarray:
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read as an array, it may be truncated: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path} holds several arrays, it is a .npz: save the image alone")
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise ValueError(f"{path} must hold numbers [H, W] or [H, W, C]; got {values.shape} {values.dtype}")
     values = values.astype(np.float32)

@@ -126,6 +126,17 @@ def test_mask_files_replace_alpha(nerf):
         load_dataset(nerf)
 
 
+def test_a_transparent_entry_of_a_palette_is_alpha(nerf):
+    """As programs that make PNG files small write them."""
+    expected, mask = load_dataset(nerf).load(0)
+    opaque = np.where(mask > 0, 255, 0).astype(np.uint8)
+    for path in (nerf / "train").iterdir():
+        Image.fromarray(np.where(opaque > 0, 1, 0).astype(np.uint8)).convert("P").save(path, transparency=0)
+    image, found = load_dataset(nerf).load(0)
+    assert torch.equal(found, (mask > 0).float())
+    assert image.shape == expected.shape
+
+
 def test_masks_of_some_frames_only_are_refused(nerf):
     content = json.loads((nerf / "transforms_train.json").read_text())
     content["frames"][0]["mask_path"] = "mask.png"

@@ -205,6 +205,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("hello")
     with pytest.raises(ValueError, match=r"text.npy cannot be read as an array"):
         load_image(tmp_path / "text.npy")
+    np.savez(tmp_path / "two.npz", np.zeros((2, 2)), np.zeros((2, 2)))
+    (tmp_path / "two.npz").rename(tmp_path / "two.npy")
+    with pytest.raises(ValueError, match=r"two.npy holds several arrays"):
+        load_image(tmp_path / "two.npy")
 
 
 @pytest.mark.parametrize("bits", [8, 16])
