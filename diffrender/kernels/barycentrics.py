@@ -12,7 +12,7 @@ from .launch import array, launch_ranges, load_kernel, side_by_side, vectors
 from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 
-MIN_SHARE = 4096  # fewer rays are not worth a second thread
+MIN_SHARE = 16384  # fewer rays are not worth a second thread
 MAX_PARTS = 4  # of the rays, whose gradients to the vertices are summed one by one on the CPU
 
 

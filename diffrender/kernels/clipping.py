@@ -8,7 +8,7 @@ from torch import Tensor
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_clipping import make_clipping_kernels
 
-MIN_SHARE = 4096  # fewer faces are not worth a second thread
+MIN_SHARE = 16384  # fewer faces are not worth a second thread
 
 
 @dataclass(frozen=True, eq=False)

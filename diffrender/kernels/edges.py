@@ -9,7 +9,7 @@ from ..topology import Topology
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 
-MIN_EDGES = 8192  # fewer are not worth a second thread
+MIN_EDGES = 16384  # fewer are not worth a second thread
 
 
 def edge_sides(

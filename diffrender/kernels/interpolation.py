@@ -9,7 +9,7 @@ from ..gather import gather
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_interpolation import make_interpolation_kernels
 
-MIN_SHARE = 4096  # fewer points are not worth a second thread
+MIN_SHARE = 65536  # fewer points are not worth a second thread
 
 
 def interpolate_corners(attribute: Tensor, faces: Tensor, face_index: Tensor, weights: Tensor) -> Tensor:

@@ -23,7 +23,10 @@ from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visi
 
 NO_FACE = 2**31 - 1
 NEAR = 2e-6  # of a point's distance from the axis: nearer to the camera's plane, pixels are cut off by cameras
-MIN_VERTICES = 8192  # fewer are not worth a second thread
+MIN_VERTICES = 16384  # fewer are not worth a second thread, which takes a tenth of a millisecond to wake up
+MIN_WORK = 16384  # the same, of faces
+RAY_WORK = 8  # a single ray takes as long as so many faces
+PIXELS_WORK = 4  # so many pixels of an image take as long as a face
 BALANCE_SAMPLES = 4096  # vertices that are asked where the image is busy
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
 CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
@@ -107,7 +110,19 @@ def rasterize_linear(
         height,
         width,
     ]
-    _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, num_views, height)
+    _launch_rows(
+        kernel,
+        args,
+        (depths, hits),
+        vertices,
+        xy,
+        in_front,
+        faces,
+        face_view,
+        num_views,
+        height,
+        depths.numel() // PIXELS_WORK,
+    )
     return _faces(hits)
 
 
@@ -151,7 +166,19 @@ def first_hit_linear(
         int(cull),
         rays.height,
     ]
-    _launch_rows(kernel, args, (depths, hits), vertices, xy, in_front, faces, face_view, rays.num_views, rays.height)
+    _launch_rows(
+        kernel,
+        args,
+        (depths, hits),
+        vertices,
+        xy,
+        in_front,
+        faces,
+        face_view,
+        rays.num_views,
+        rays.height,
+        RAY_WORK * len(depths),
+    )
     return _faces(hits).long(), depths
 
 
@@ -191,7 +218,7 @@ def first_hit(
     depths, hits = _outputs((len(tree.directions),), vertices)
     num_items = faces.shape[0] * (num_views if face_view is None else 1) if len(depths) else 0
     counts = [b - a for a, b in pairwise(tree.level_start)]
-    shares = CUDA_SHARES if vertices.is_cuda else torch.get_num_threads()
+    shares = CUDA_SHARES if vertices.is_cuda else _worthwhile(num_items + RAY_WORK * len(depths))
     top = max((level for level, nodes in enumerate(counts) if nodes >= shares), default=0)
     args = [
         vectors(vertices),
@@ -291,8 +318,12 @@ def _launch_rows(
     face_view: Tensor | None,
     num_views: int,
     height: int,
+    work: int,
 ) -> None:
-    """Launch a kernel that goes over faces x bands of rows; on the CPU over disjoint views or bands side by side."""
+    """Launch a kernel that goes over faces x bands of rows; on the CPU over disjoint views or bands side by side.
+
+    `work` is what the pixels or rays add to the faces, in faces.
+    """
     arrays = [array(output.view(-1)) for output in outputs]
     num_items = faces.shape[0] * (num_views if face_view is None else 1)
     if num_items == 0 or outputs[0].numel() == 0:
@@ -307,7 +338,7 @@ def _launch_rows(
         for writing in (WRITE_DEPTH, WRITE_FACE):
             launch(0, num_items, (0, height), CUDA_BAND, int(writing))
         return
-    threads, mode = torch.get_num_threads(), int(WRITE_FIRST_HIT)
+    threads, mode = _worthwhile(num_items + work), int(WRITE_FIRST_HIT)
     if face_view is None and num_views >= threads > 1:  # whole views
         cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
         jobs = [(a, b - a, (0, height), height, mode) for a, b in pairwise(cuts)]
@@ -315,6 +346,11 @@ def _launch_rows(
         cuts = _balanced_rows(xy, in_front, height, threads)
         jobs = [(0, num_items, (a, b), b - a, mode) for a, b in pairwise(cuts) if b > a]
     side_by_side(launch, jobs)
+
+
+def _worthwhile(work: int) -> int:
+    """How many threads are worth waking up."""
+    return max(min(torch.get_num_threads(), work // MIN_WORK), 1)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from .clipping import PixelParts
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_lookups import make_lookup_kernels
 
-MIN_SHARE = 8192  # fewer parts are not worth a second thread
+MIN_SHARE = 32768  # fewer parts are not worth a second thread
 UNIT = 1 << 20  # ticks of a look-up: shares are counted in whole numbers, which have one sum in whatever order
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .launch import launch_ranges, load_kernel, vectors
 from .warp_transform import make_transform_kernels
 
-MIN_SHARE = 8192  # fewer points are not worth a second thread
+MIN_SHARE = 32768  # fewer points are not worth a second thread
 
 
 def to_cameras(points: Tensor, R: Tensor, t: Tensor) -> Tensor:

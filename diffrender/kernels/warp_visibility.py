@@ -118,6 +118,19 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         return hits
 
     @wp.func
+    def certainly(determinant: real, a: vec3, n0: vec3):
+        """Whether rounding cannot have made the sign of `a . n0`, which is that of all w of rays from the origin."""
+        return wp.abs(determinant) > real(32.0) * epsilon * (
+            wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
+        )
+
+    @wp.func
+    def turns_away(a: vec3, n0: vec3):
+        """Whether a face is certainly seen from behind by all rays from the origin."""
+        determinant = dot3(a, n0)
+        return determinant > real(0.0) and certainly(determinant, a, n0)
+
+    @wp.func
     def least_depth(a: vec3, b: vec3, c: vec3):
         """No depth of the triangle along z is less, also rounded."""
         nearest = wp.min(wp.min(a[2], b[2]), c[2])
@@ -373,6 +386,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         b = vertices[i1]
         c = vertices[i2]
         n0 = plane_normal(b, c)
+        if cull != 0 and central != 0 and turns_away(a, n0):
+            return
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         g = vec3(real(0.0), real(0.0), real(1.0))
@@ -380,9 +395,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         sign = real(1.0)
         if central != 0 and col1 - col0 > 7:
             determinant = dot3(a, n0)
-            narrowed = wp.abs(determinant) > real(32.0) * epsilon * (
-                wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
-            )
+            narrowed = certainly(determinant, a, n0)
             sign = wp.where(determinant > real(0.0), real(1.0), real(-1.0))
         d0 = rays[view, 3]
         dx = rays[view, 4]
@@ -529,9 +542,9 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         determinant = dot3(a, n0)
-        certain = wp.abs(determinant) > real(32.0) * epsilon * (
-            wp.abs(a[0] * n0[0]) + wp.abs(a[1] * n0[1]) + wp.abs(a[2] * n0[2])
-        )
+        certain = certainly(determinant, a, n0)
+        if cull != 0 and central != 0 and certain and determinant > real(0.0):
+            return
         positive = central == 0 or not certain or determinant > real(0.0)
         negative = central == 0 or not certain or determinant < real(0.0)
 
@@ -670,6 +683,8 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         b = vertices[i1]
         c = vertices[i2]
         n0 = plane_normal(b, c)
+        if cull != 0 and central != 0 and turns_away(a, n0):
+            return
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
         edge_bound = at_any_edge(a, b, c)
