@@ -143,6 +143,10 @@ def _direction(mesh: Mesh, topology: Topology, halfedges: Tensor) -> Tensor:
 
 def _cotangent(u: Tensor, v: Tensor) -> Tensor:
     """[F] cotangent of the angle between two sides; zero where they are parallel."""
+    # by a power of two that makes them about 1 long: fourth powers of what is small or large leave float32's range
+    exponent = torch.frexp(torch.maximum(u.detach().abs(), v.detach().abs()).amax(-1, keepdim=True)).exponent
+    unit = torch.ldexp(torch.ones_like(u[:, :1]), -exponent)
+    u, v = u * unit, v * unit
     doubled_area = torch.linalg.cross(u, v)
     squared = doubled_area.square().sum(-1)
     alive = squared > 0

@@ -168,6 +168,13 @@ def test_regularizer_of_an_empty_mesh_is_zero(regularizer):
     assert float(regularizer(Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)))) == 0
 
 
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**40])
+def test_cotangents_do_not_depend_on_the_unit_of_length(unit):
+    ball = sphere(2)
+    expected = cotangent_laplacian(ball).to_dense()
+    assert torch.equal(cotangent_laplacian(ball.replace(vertices=unit * ball.vertices)).to_dense(), expected)
+
+
 def test_edge_length_needs_a_positive_target():
     with pytest.raises(ValueError, match="target must be a positive length; got -1"):
         edge_length(octahedron(), target=-1.0)
