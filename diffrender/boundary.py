@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .derivatives import differentiable_once
 from .intersections import intersections
-from .kernels import edge_sides, hidden_area, split_at_crossings, split_at_pixels
+from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
 from .rim import rim
 from .scene import SAME_RAY, Scene
 from .turning import looks
@@ -108,6 +108,7 @@ class _Pieces:
     xy: Tensor  # [M, 2] the middle, on the line itself
     pixel: Tensor  # [M] index into the B * H * W pixels
     center: Tensor  # [M, 2] its centre
+    at_center: Tensor  # [M] whether an end of the piece is there, within rounding
     left: Tensor  # [M]
     right: Tensor  # [M]
 
@@ -141,7 +142,7 @@ def boundary(
         segments = _segments(scene, lines)
         pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
         view = lines.view.index_select(0, pieces.line)
-        start, unsure, unsure_face = _starts(scene, rays, segments, pieces, view, cull_backfaces)
+        start, unsure, unsure_face = _starts(scene, rays, pieces, view, cull_backfaces)
 
     used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
     ends = _project_points(scene, lines, segments.line[used], segments.span[used])[0]  # [U, 2, 2], differentiable
@@ -441,21 +442,16 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     The ray goes through the point of the line in space, not through the chord of a bent edge: a hundredth of a pixel to
     the inside of a silhouette it would meet the next face instead of the background.
     """
-    segment, low, high = split_at_pixels(segments.xy, scene.camera.size)
     rows = scene.camera.height * lines.view.index_select(0, segments.line)
-    pixel, _ = _pixels(scene, segments, rows, segment, low, high)
-    segment, low, high = split_at_crossings(segments.xy, segment, low, high, pixel)
-    pixel, center = _pixels(scene, segments, rows, segment, low, high)
+    pieces = split_at_pixels(segments.xy, rows, scene.camera.size)
+    segment, low, high, pixel = split_at_crossings(segments.xy, *pieces)
     line = segments.line.index_select(0, segment)
     view = lines.view.index_select(0, line)
-    t = (0.5 * (low + high)).to(segments.xy.dtype)
-    if scene.camera.is_central:  # along a straight line 1 / depth is affine in the image
-        near, far = segments.depth.index_select(0, segment).unbind(-1)
-        t = t * near / torch.lerp(far, near, t)
-    begin, end = segments.span.index_select(0, segment).unbind(-1)
-    at = torch.lerp(begin, end, t).unsqueeze(-1)
-    begin, end = _end_points(lines, line).unbind(1)
-    point = torch.lerp(begin, end, at)
+    point, along, center, at_center = piece_middles(
+        segments.xy, segments.span, segments.depth, segments.line, lines.ends, lines.points.detach(),
+        segment, low, high, pixel, scene.camera.size,
+        central=scene.camera.is_central, near_center=AT_CENTER * _rounding(scene, segments.xy),
+    )  # fmt: skip
     xy, depth = scene.project_at(view, point)
     origins, directions = scene.rays_at(view, xy)
     sure = depth > 0
@@ -468,7 +464,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     if scene.camera.is_central:
         directions = point / depth.unsqueeze(-1)
     left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
-    to_left = torch.linalg.cross(directions, end - begin)
+    to_left = torch.linalg.cross(directions, along)
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
     limit = depth * (1 - _touching(depth.dtype))
     if skip_faces is not None:  # before the rim there is nothing
@@ -492,27 +488,20 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     keep = sure & (behind_depth[:count] > limit)
     keep[crease] &= behind_depth[count:] > limit.index_select(0, crease)
     keep = keep.nonzero().squeeze(-1)
-    segment, low, high, line, xy, pixel, center, behind, left, right = (
-        x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, behind, left, right)
+    segment, low, high, line, xy, pixel, center, at_center, behind, left, right = (
+        x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, at_center, behind, left, right)
     )
     left, right = (torch.where(face == -1, behind, face).clamp(min=-1) for face in (left, right))
-    return _Pieces(segment, low, high, line, xy, pixel, center, left, right)
+    return _Pieces(segment, low, high, line, xy, pixel, center, at_center, left, right)
 
 
-def _pixels(
-    scene: Scene, segments: _Segments, rows: Tensor, segment: Tensor, low: Tensor, high: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The pixel [M] (index into B * H * W) that holds each piece, and its centre; `rows` [K] are in earlier images."""
-    height, width = scene.camera.size
-    begin, end = segments.xy.index_select(0, segment).unbind(1)
-    corner = torch.lerp(begin, end, (0.5 * (low + high)).to(begin.dtype).unsqueeze(-1)).long()
-    corner = corner.clamp(min=0).minimum(corner.new_tensor([width - 1, height - 1]))
-    column, row = corner.unbind(-1)
-    return (rows.index_select(0, segment) + row) * width + column, corner.to(begin.dtype) + 0.5
+def _rounding(scene: Scene, xy: Tensor) -> float:
+    """Of pixels."""
+    return torch.finfo(xy.dtype).eps * max(scene.camera.size)
 
 
 def _starts(
-    scene: Scene, rays: PixelRays, segments: _Segments, pieces: _Pieces, view: Tensor, cull: bool
+    scene: Scene, rays: PixelRays, pieces: _Pieces, view: Tensor, cull: bool
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
     """Where in their pixels the walks to pieces start, [M, 2], and the rays [M, 3] there; `unsure`, `unsure_face`.
 
@@ -522,18 +511,16 @@ def _starts(
     """
     center, pixel = pieces.center, pieces.pixel
     origins, directions = _center_rays(scene, rays, view, pixel, center)
-    rounding = torch.finfo(center.dtype).eps * max(scene.camera.size)  # of pixels
-    begin, end = segments.xy.index_select(0, pieces.segment).unbind(1)
-    at_center = torch.zeros_like(pixel, dtype=torch.bool)
-    for at in (pieces.low, pieces.high):
-        xy = torch.lerp(begin, end, at.to(begin.dtype).unsqueeze(-1))
-        at_center |= ((xy - center).abs() < AT_CENTER * rounding).all(-1)
-    unsure = torch.unique(pixel[at_center])
+    unsure = torch.unique(pixel[pieces.at_center])
     if len(unsure) == 0:
         return (center, origins, directions), unsure, unsure
     height, width = scene.camera.size
     column, row, of_view = unsure % width, unsure // width % height, unsure // (height * width)
-    xy = torch.stack([column, row], dim=-1).to(center.dtype) + 0.5 + rounding**0.5 * center.new_tensor(ASIDE)
+    xy = (
+        torch.stack([column, row], dim=-1).to(center.dtype)
+        + 0.5
+        + _rounding(scene, center) ** 0.5 * center.new_tensor(ASIDE)
+    )
     beside = scene.rays_at(of_view, xy)
     face, _ = first_faces(scene, of_view, xy, *beside, cull_backfaces=cull)
     moved = torch.isin(pixel, unsure).nonzero().squeeze(-1)

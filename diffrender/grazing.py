@@ -25,10 +25,10 @@ from .scene import SAME_RAY, Scene
 from .turning import turning_faces
 from .visibility import first_faces
 
-MAX_COSINE = 0.35  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
+MAX_COSINE = 0.4  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
 MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
-SURFACE = 1.0  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
+SURFACE = 0.7  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
 MAX_SAG = 0.05  # of a face's height in the image: how far a lens may bend its sides before it is cut in four
 MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less
 MAX_STRAY = 0.25  # pixels: how far what is left of a bent face may be from the triangle of its projected corners

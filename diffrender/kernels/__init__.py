@@ -1,7 +1,7 @@
 """The seam to the kernels: functions on tensors. No caller sees Warp, nothing is compiled or probed at import."""
 
 from .barycentrics import barycentrics
-from .edges import edge_sides, hidden_area, split_at_crossings, split_at_pixels
+from .edges import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
 from .interpolation import interpolate_corners
 from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .lens import LensModel, project_lens, unproject_lens
@@ -44,6 +44,7 @@ __all__ = [
     "hidden_area",
     "image_slots",
     "interpolate_corners",
+    "piece_middles",
     "project_lens",
     "project_linear",
     "rasterize_linear",

@@ -64,19 +64,25 @@ def edge_sides(
     return chosen, left.index_select(0, chosen).long(), right.index_select(0, chosen).long()
 
 
-def split_at_pixels(segments: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def split_at_pixels(segments: Tensor, rows: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cut segments [K, 2, 2] (pixels) at the image's border and at every line between pixels.
 
+    Args:
+        segments: the ends of each.
+        rows: [K] how many rows of pixels there are in earlier images.
+        size: (height, width) of an image.
+
     Returns:
-        For each piece its segment [M] and where on it the piece begins and ends, [M] and [M] in float64, from 0 to 1.
+        For each piece its segment [M], where on it the piece begins and ends, [M] and [M] in float64, from 0 to 1, and
+        its pixel [M], index into those of all images.
     """
     kernel = load_kernel(make_edge_kernels, "split_at_pixels", segments)
-    return _split(kernel, [vectors(segments), *size], len(segments), segments)
+    return _split(kernel, [vectors(segments), array(rows), *size], len(segments), segments)
 
 
 def split_at_crossings(
     segments: Tensor, segment: Tensor, low: Tensor, high: Tensor, pixel: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cut pieces, `low` to `high` [M] of a `segment` [M], where others in the same `pixel` [M] cross them.
 
     Returns:
@@ -85,28 +91,81 @@ def split_at_crossings(
     kernel = load_kernel(make_edge_kernels, "split_at_crossings", segments)
     pixels, order = torch.sort(pixel, stable=True)
     pieces = [array(x) for x in (segment, low, high, order, pixels)]
-    source, low, high = _split(kernel, [vectors(segments), *pieces], len(segment), segments)
-    return segment.index_select(0, source), low, high
+    source, low, high, pixel = _split(kernel, [vectors(segments), *pieces], len(segment), segments)
+    return segment.index_select(0, source), low, high, pixel
 
 
-def _split(kernel: Any, inputs: list[Any], count: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a kernel that cuts `count` things twice: it counts the parts, then writes them; source, begin and end [M]."""
+def _split(kernel: Any, inputs: list[Any], count: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run a kernel that cuts `count` things twice: it counts the parts, then writes them."""
     device = like.device
     counts = torch.zeros(count, dtype=torch.int64, device=device)
 
-    def run(mode: int, offsets: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> None:
+    def run(mode: int, offsets: Tensor, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
         outputs = [array(x) for x in (counts, *parts)]
         launch_ranges(kernel, count, [*inputs, mode, array(offsets)], outputs, like, MIN_EDGES)
 
-    def room(length: int) -> tuple[Tensor, Tensor, Tensor]:
+    def room(length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        source, pixel = torch.empty(2, length, dtype=torch.int64, device=device)
         begin, end = torch.empty(2, length, dtype=torch.float64, device=device)
-        return torch.empty(length, dtype=torch.int64, device=device), begin, end
+        return source, begin, end, pixel
 
     run(int(COUNT), counts, room(1))
     total = counts.cumsum(0)
     parts = room(int(total[-1]) if count else 0)
     run(int(WRITE), total - counts, parts)
     return parts
+
+
+def piece_middles(
+    segments: Tensor,
+    span: Tensor,
+    depth: Tensor,
+    line: Tensor,
+    ends: Tensor,
+    points: Tensor,
+    segment: Tensor,
+    low: Tensor,
+    high: Tensor,
+    pixel: Tensor,
+    size: tuple[int, int],
+    *,
+    central: bool,
+    near_center: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where the middles of pieces are on their lines in space.
+
+    Args:
+        segments: [K, 2, 2] pixels.
+        span: [K, 2] which part of its line each is, from 0 to 1.
+        depth: [K, 2] of its ends.
+        line: [K] index into the lines.
+        ends: [C, 2] of lines, index into `points` [P, 3].
+        segment, low, high, pixel: [M] as `split_at_pixels` returns them.
+        size: (height, width) of an image.
+        central: 1 / depth is affine along a line in the image.
+        near_center: pixels.
+
+    Returns:
+        [M, 3] the middles, [M, 3] the whole lines from end to end, [M, 2] the centres of the pixels, and [M] bool
+        whether an end of the piece is nearer to that than `near_center`.
+    """
+    kernel = load_kernel(make_edge_kernels, "piece_middles", segments)
+    count = len(segment)
+    middle, along = segments.new_empty(2, count, 3)
+    center = segments.new_empty(count, 2)
+    at_center = torch.empty(count, dtype=torch.uint8, device=segment.device)
+    inputs = [
+        vectors(segments),
+        *(array(x.contiguous()) for x in (span, depth, line, ends)),
+        vectors(points),
+        *(array(x) for x in (segment, low, high, pixel)),
+        *size,
+        int(central),
+        near_center,
+    ]
+    outputs = [vectors(middle), vectors(along), vectors(center), array(at_center)]
+    launch_ranges(kernel, count, inputs, outputs, segments, MIN_EDGES)
+    return middle, along, center, at_center.view(torch.bool)
 
 
 def hidden_area(

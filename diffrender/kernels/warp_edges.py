@@ -23,6 +23,7 @@ class EdgeKernels(NamedTuple):
     edge_sides: Any
     split_at_pixels: Any
     split_at_crossings: Any
+    piece_middles: Any
     hidden_area: Any
 
 
@@ -152,6 +153,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
     @wp.kernel(module="unique", module_options=OPTIONS)
     def split_at_pixels(
         segments: wp.array2d(dtype=vec2),
+        rows: wp.array(dtype=wp.int64),
         height: int,
         width: int,
         mode: int,
@@ -161,6 +163,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         piece_segment: wp.array(dtype=wp.int64),
         lows: wp.array(dtype=wp.float64),
         highs: wp.array(dtype=wp.float64),
+        pixels: wp.array(dtype=wp.int64),
     ):
         """Walk a segment through the image from line to line; the first pass counts the pieces, the second writes."""
         i = first + wp.tid()
@@ -187,6 +190,10 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
                     piece_segment[place] = wp.int64(i)
                     lows[place] = low
                     highs[place] = high
+                    middle = start + wp.float64(0.5) * (low + high) * delta
+                    row = rows[i] + wp.int64(wp.clamp(middle[1], wp.float64(0.0), wp.float64(height - 1)))
+                    column = wp.int64(wp.clamp(middle[0], wp.float64(0.0), wp.float64(width - 1)))
+                    pixels[place] = row * wp.int64(width) + column
                 count += wp.int64(1)
                 low = high
             if at_x <= high:
@@ -240,10 +247,17 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         source: wp.array(dtype=wp.int64),
         new_lows: wp.array(dtype=wp.float64),
         new_highs: wp.array(dtype=wp.float64),
+        new_pixels: wp.array(dtype=wp.int64),
     ):
         """Cut a piece where others in its pixel cross it; the first pass counts the parts, the second writes."""
         here = first + wp.tid()
         i = order[here]
+        if mode == WRITE and counts[i] == wp.int64(1):
+            source[offsets[i]] = i
+            new_lows[offsets[i]] = lows[i]
+            new_highs[offsets[i]] = highs[i]
+            new_pixels[offsets[i]] = pixels[here]
+            return
         begin = here
         while begin > 0 and begin > here - CROWD and pixels[begin - 1] == pixels[here]:
             begin -= 1
@@ -267,10 +281,60 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
                 source[place] = i
                 new_lows[place] = lows[i] + at * length
                 new_highs[place] = wp.where(cut < one, lows[i] + cut * length, highs[i])
+                new_pixels[place] = pixels[here]
             count += wp.int64(1)
             at = cut
         if mode == COUNT:
             counts[i] = count
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def piece_middles(
+        segments: wp.array2d(dtype=vec2),
+        spans: wp.array2d(dtype=real),
+        depths: wp.array2d(dtype=real),
+        lines: wp.array(dtype=wp.int64),
+        ends: wp.array2d(dtype=wp.int64),
+        points: wp.array(dtype=vec3),
+        piece_segment: wp.array(dtype=wp.int64),
+        lows: wp.array(dtype=wp.float64),
+        highs: wp.array(dtype=wp.float64),
+        pixels: wp.array(dtype=wp.int64),
+        height: int,
+        width: int,
+        central: int,
+        near_center: wp.float64,
+        first: int,
+        middles: wp.array(dtype=vec3),
+        alongs: wp.array(dtype=vec3),
+        centers: wp.array(dtype=vec2),
+        at_center: wp.array(dtype=wp.uint8),
+    ):
+        """Where the middle of a piece is on its line in space, the direction of that, and the centre of its pixel."""
+        i = first + wp.tid()
+        segment = piece_segment[i]
+        half = wp.float64(0.5)
+        t = real(half * (lows[i] + highs[i]))
+        if central != 0:  # along a straight line 1 / depth is affine in the image
+            near = depths[segment, 0]
+            far = depths[segment, 1]
+            t = t * near / (far + t * (near - far))
+        at = spans[segment, 0] + t * (spans[segment, 1] - spans[segment, 0])
+        line = lines[segment]
+        begin = points[ends[line, 0]]
+        along = points[ends[line, 1]] - begin
+        middles[i] = begin + at * along
+        alongs[i] = along
+        row = pixels[i] / wp.int64(width)
+        column = pixels[i] - row * wp.int64(width)
+        row = row % wp.int64(height)
+        center = wide2(wp.float64(column) + half, wp.float64(row) + half)
+        centers[i] = vec2(real(center[0]), real(center[1]))
+        start = wide2(wp.float64(segments[segment, 0][0]), wp.float64(segments[segment, 0][1])) - center
+        delta = wide2(wp.float64(segments[segment, 1][0]), wp.float64(segments[segment, 1][1])) - center - start
+        low = wp.abs(start + lows[i] * delta)
+        high = wp.abs(start + highs[i] * delta)
+        nearest = wp.min(wp.max(low[0], low[1]), wp.max(high[0], high[1]))
+        at_center[i] = wp.uint8(wp.where(nearest < near_center, 1, 0))
 
     @wp.func
     def perimeter(p: wide2):
@@ -336,4 +400,4 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         triangle = wp.float64(0.5) * (a[0] * b[1] - a[1] * b[0])
         areas[i] = real(-(wp.float64(0.25) * turn - triangle)) * hands[i]
 
-    return EdgeKernels(edge_sides, split_at_pixels, split_at_crossings, hidden_area)
+    return EdgeKernels(edge_sides, split_at_pixels, split_at_crossings, piece_middles, hidden_area)

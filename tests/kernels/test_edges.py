@@ -30,7 +30,7 @@ def random_segments(count: int, generator: torch.Generator) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_pieces_fill_the_part_of_a_segment_inside_the_image_pixel_by_pixel(dtype: torch.dtype) -> None:
     segments = random_segments(200, torch.Generator().manual_seed(0)).to(dtype)
-    owner, low, high = split_at_pixels(segments, SIZE)
+    owner, low, high, found = split_at_pixels(segments, 3 * torch.arange(200), SIZE)
     assert (high > low).all()
     exact = segments.double()
     at = torch.linspace(0, 1, 1001, dtype=torch.float64)[1:-1] + 1e-5  # hardly ever on a line
@@ -48,6 +48,8 @@ def test_pieces_fill_the_part_of_a_segment_inside_the_image_pixel_by_pixel(dtype
         middle = start + 0.5 * (low[mine] + high[mine])[:, None] * (end - start)
         pixel = middle.floor()[within.to(torch.uint8).argmax(-1)[within.any(-1)]]
         assert torch.equal(points[within.any(-1)].floor(), pixel) or on_line
+        column, row = middle.floor().minimum(torch.tensor([SIZE[1] - 1.0, SIZE[0] - 1])).clamp(min=0).long().unbind(-1)
+        assert torch.equal(found[mine], (3 * i + row) * SIZE[1] + column)
 
 
 def test_pieces_are_cut_where_others_of_their_pixel_cross_them() -> None:
@@ -55,7 +57,8 @@ def test_pieces_are_cut_where_others_of_their_pixel_cross_them() -> None:
     segments = torch.rand(48, 2, 2, generator=generator, dtype=torch.float64)  # twelve in each of four pixels
     pixel = torch.arange(48) % 4
     low, high = torch.zeros(48, dtype=torch.float64), torch.ones(48, dtype=torch.float64)
-    owner, begin, end = split_at_crossings(segments, torch.arange(48), low, high, pixel)
+    owner, begin, end, pixels = split_at_crossings(segments, torch.arange(48), low, high, pixel)
+    assert torch.equal(pixels, pixel[owner])
     for i in range(48):
         cuts = [0.0, 1.0]
         for j in range(48):
