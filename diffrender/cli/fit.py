@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
                 resume=options.resume,
                 overwrite=options.overwrite,
                 on_bad_image=options.on_bad_image,
+                device=options.device,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(options)) from None

@@ -251,6 +251,7 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="focal lengths and distortion may be off, for all views alike: correct them",
     )
     how.add_argument("--seed", metavar="N", type=whole, help="of the random choices (default 0)")
+    how.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu (default), cuda, or one of several: cuda:1")
     folder = parser.add_argument_group("if OUT holds a fit already").add_mutually_exclusive_group()
     folder.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
     folder.add_argument("--overwrite", action="store_true", help="start again and replace it")

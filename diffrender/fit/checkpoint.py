@@ -35,7 +35,7 @@ def load_checkpoint(path: Path, images: ImageSet, settings: FitSettings) -> dict
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: there is no {path}")
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         found = content["format"]
         if found == FORMAT:
             saved, views, state = FitSettings(**content["settings"]), content["views"], content["state"]

@@ -51,13 +51,17 @@ class Optics:
     shifts: Tensor
 
     @staticmethod
-    def ideal(num_views: int = 0) -> "Optics":
+    def ideal(num_views: int = 0, device: torch.device | str = "cpu") -> "Optics":
         """No rim, and cameras as they say."""
-        shared, each = torch.zeros(2), torch.zeros(num_views, 3)
-        return Optics(torch.ones(RIM_KNOTS - 1), *(shared.clone() for _ in range(3)), *(each.clone() for _ in range(3)))
+        rim = torch.ones(RIM_KNOTS - 1, device=device)
+        shared, each = rim.new_zeros(2), rim.new_zeros(num_views, 3)
+        return Optics(rim, *(shared.clone() for _ in range(3)), *(each.clone() for _ in range(3)))
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to(self, device: torch.device | str) -> "Optics":
+        return Optics(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def shifted(self, camera: Camera) -> Camera:
         """`camera` with its intrinsics changed, those of them that it has."""
@@ -105,7 +109,7 @@ def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[i
     """
     cameras = optics.shifted(cameras)
     # The surface of one object: where it passes through itself, the regularizers pull it apart.
-    index = None if views is None else torch.tensor(views)
+    index = None if views is None else torch.tensor(views, device=optics.gains.device)
     cameras = cameras if index is None else optics.moved(cameras, index)
     seen = optics.darken(render(mesh, cameras, intersecting=False, shader=Sheen.of(cameras)))
     return seen if index is None else optics.expose(seen, index)

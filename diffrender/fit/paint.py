@@ -69,8 +69,10 @@ class TexturePaint:
     def _nearest(self) -> Tensor:
         """[size * size] for each texel, which of the N values is that of the nearest covered one."""
         number = self.covered.reshape(-1).long().cumsum(0) - 1
-        row, column = ndimage.distance_transform_edt(~self.covered.numpy(), return_distances=False, return_indices=True)
-        return number[torch.from_numpy(row * self.size + column).long().reshape(-1)]
+        row, column = ndimage.distance_transform_edt(
+            ~self.covered.cpu().numpy(), return_distances=False, return_indices=True
+        )
+        return number[torch.from_numpy(row * self.size + column).to(number).reshape(-1)]
 
     def colors_of(self, mesh: Mesh) -> Tensor:
         """The texels [N, C] that look like the vertex colours of `mesh`, whose faces are those of `base`."""
@@ -91,7 +93,7 @@ class TexturePaint:
         colors[self.base.uv_faces.reshape(-1)] = mesh.vertex_colors[mesh.faces.reshape(-1)]
         flat = Mesh(torch.nn.functional.pad(self.base.uvs, (0, 1), value=1.0), self.base.uv_faces, vertex_colors=colors)
         side = float(self.size)
-        above = OrthographicCamera(side, -side, 0.0, side, size=(self.size, self.size))
+        above = OrthographicCamera(side, -side, 0.0, side, size=(self.size, self.size)).to(colors.device)
         seen = render(flat, above, intersecting=False)[self.covered]
         # texels at borders are covered in part; their centre is, so that the share cannot vanish
         return seen[:, :-1] / seen[:, -1:].clamp(min=1e-3)

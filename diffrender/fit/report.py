@@ -111,6 +111,7 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     """Colours in files end at 1."""
     if mesh.vertex_colors is not None:
         mesh = mesh.replace(vertex_colors=mesh.vertex_colors.clamp(0, 1))
+    mesh = mesh.to("cpu")
     clamped = [replace(x, texture=None if x.texture is None else x.texture.clamp(0, 1)) for x in mesh.materials]
     save_mesh(path, mesh.replace(materials=tuple(clamped)))
 
@@ -167,8 +168,8 @@ def write_sheet(path: Path, views: Sequence[Shown]) -> None:
 @torch.no_grad()
 def turntable(mesh: Mesh, images: ImageSet, frames: int) -> Iterable[Tensor]:
     """Pictures [H, W, 3] from around the mesh; up is what is up in most of the photographs."""
-    center = mesh.bounds().mean(0)
-    radius = float((mesh.vertices - center).norm(dim=-1).max())
+    center = mesh.bounds().mean(0).cpu()
+    radius = float((mesh.vertices.cpu() - center).norm(dim=-1).max())
     up, side = _turning(images, center)
     distance = radius / math.sin(math.radians(15))  # a field of view of 30 degrees holds the ball around the mesh
     for k in range(frames):
@@ -177,7 +178,7 @@ def turntable(mesh: Mesh, images: ImageSet, frames: int) -> Iterable[Tensor]:
         eye = center + distance * (math.cos(height) * out + math.sin(height) * up)
         R, t = look_at(eye, center, up=up)
         camera = PinholeCamera.from_fov(30.0, size=(TURNTABLE_SIZE, TURNTABLE_SIZE), R=R, t=t)
-        yield render(mesh, camera, samples=TURNTABLE_SAMPLES)[..., :3]
+        yield render(mesh, camera.to(mesh.vertices.device), samples=TURNTABLE_SAMPLES)[..., :3].cpu()
 
 
 def write_turntable(path: Path, pictures: Sequence[Tensor]) -> None:
@@ -213,8 +214,9 @@ def _eye(camera: Camera) -> Tensor:
 
 
 def _picture(mesh: Mesh, optics: Optics, camera: Camera, number: int | None = None) -> Tensor:
-    """[H, W, 4] of one camera, with the corrections of a fitted view if it has a `number` among them."""
-    return take_pictures(mesh, optics, stack_cameras([camera]), None if number is None else [number])[0]
+    """[H, W, 4] of one camera, with the corrections of a fitted view if it has a `number` among them; on the CPU."""
+    cameras = stack_cameras([camera]).to(mesh.vertices.device)
+    return take_pictures(mesh, optics, cameras, None if number is None else [number])[0].cpu()
 
 
 def _without_infinities(value: Any) -> Any:

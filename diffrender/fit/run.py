@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from tqdm import tqdm
 
 from ..io.image_set import ImageSet
@@ -30,6 +31,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     on_bad_image: Literal["refuse", "skip"] = "refuse",
+    device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> FitResult:
     """Fit a mesh with its colours to the views of `images` that are not held out; write the results into `out`.
@@ -42,6 +44,8 @@ def fit(
         overwrite: start anew in a folder that holds files; those of the same name are replaced, others left alone.
         on_bad_image: whether an image that cannot be decoded, or an empty mask, ends the fit before it begins, or is
             left out.
+        device: where the steps are done, "cpu" or "cuda"; a checkpoint goes on on either. In a process group each
+            process takes the CUDA device of its own number.
         progress: whether a progress bar with the loss shows on standard error.
 
     Writes `report.html` (everything to look at, in one file), `mesh.glb` (colours or texture as they look in the
@@ -55,7 +59,8 @@ def fit(
         ProcessLostError: another process of the group has ended; the checkpoint is written before.
         FileExistsError: `out` holds files, and neither `resume` nor `overwrite` is given.
         FileNotFoundError: nothing to resume from.
-        ValueError: the checkpoint is damaged or belongs to another fit, or the images hold nothing to fit.
+        ValueError: the checkpoint is damaged or belongs to another fit, or the images hold nothing to fit, or torch
+            has no such device.
         BlockingIOError: another fit is writing into `out`.
         OSError: something could not be written, or an image no longer read. A checkpoint that cannot be written (a full
             disk) does not end a fit, and the one before stays whole; the error comes when the last one cannot be
@@ -65,25 +70,44 @@ def fit(
     settings = FitSettings() if settings is None else settings
     if on_bad_image not in ("refuse", "skip"):
         raise ValueError(f"on_bad_image must be 'refuse' or 'skip'; got {on_bad_image!r}")
+    device = _checked(device)
     images, notes = usable(images, skip=on_bad_image == "skip")
     views = images.train
     if len(views) == 0:
         raise ValueError("images must hold at least one view to fit; all of them are held out, or there are none")
     if share.rank() != 0:
-        trainer = Trainer(views, settings, share.of_the_first(None))
+        trainer = Trainer(views, settings, share.of_the_first(None), device=device)
         while not trainer.done:
             trainer.step()
         return FitResult(trainer.matte(), {}, ())
     folder = Path(out)
     with claimed(folder, resume=resume, overwrite=overwrite):
         left = load_checkpoint(folder / CHECKPOINT, views, settings) if resume else None
-        trainer, curve = Trainer(views, settings, left), Curve(images.test, (left or {}).get("curve"))
+        trainer = Trainer(views, settings, left, device=device)
+        curve = Curve(images.test, (left or {}).get("curve"))
         if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
             keep(folder, views, settings, trainer.state())
         share.of_the_first(trainer.state())
         notes += _optimize(trainer, curve, folder, views, progress)
         result = _conclude(trainer, curve, folder, images)
     return replace(result, notes=(*notes, *trainer.incidents, *result.notes))
+
+
+def _checked(device: torch.device | str) -> torch.device:
+    """The device of this process, if it is one that a fit can be done on."""
+    try:
+        found = share.own_device(device)
+    except RuntimeError as error:  # no name that torch knows
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N'; got {device!r}") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N'; got {str(device)!r}")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= there:
+        raise ValueError(
+            f"device {str(found)!r} is not there: torch sees {there} CUDA devices. It needs a driver, and a build of "
+            "torch with CUDA (torch.cuda.is_available()); device='cpu' (--device cpu) works everywhere"
+        )
+    return found
 
 
 def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, progress: bool) -> list[str]:
@@ -120,7 +144,7 @@ def _optimize(trainer: Trainer, curve: Curve, folder: Path, views: ImageSet, pro
             keep_somewhere(folder, views, settings, state)
         except KeyboardInterrupt:  # a second one, as launchers send when a process has ended: once more
             keep_somewhere(folder, views, settings, state)
-        report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state).matte())
+        report.write_mesh(folder / "mesh.glb", Trainer(views, settings, state, device=trainer.device).matte())
         if isinstance(error, (OSError, ValueError)):  # an image that is no longer there, or no longer whole
             at = len(state["history"])
             raise OSError(f"{error}; the fit was kept at step {at}: repair it, and go on with resume") from error

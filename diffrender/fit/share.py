@@ -6,6 +6,7 @@ A step costs one message, the sum of all derivatives: 24 bytes for each vertex (
 covered, once there is a texture), and little more.
 """
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ def joined() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -45,6 +47,14 @@ def count() -> int:
 def rank() -> int:
     """Which one this is; the first, 0, writes all the files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def own_device(device: torch.device | str) -> torch.device:
+    """`device`; "cuda" without a number, in a group, is that of this process on its machine."""
+    found = torch.device(device)
+    if found.type == "cuda" and found.index is None and count() > 1:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return found
 
 
 def own(values: Sequence[T]) -> list[T]:
@@ -66,15 +76,17 @@ def total(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def of_the_first(value: Any) -> Any:
-    """What the first process has for `value`: plain data and tensors."""
+    """What the first process has for `value`: plain data, and tensors, which the others get on the CPU."""
     if count() == 1:
         return value
-    box = [value]
+    whole = io.BytesIO()
+    torch.save(value if rank() == 0 else None, whole)
+    box = [whole.getvalue()]
     try:
         distributed.broadcast_object_list(box)
     except RuntimeError as error:
         raise _lost(error) from error
-    return box[0]
+    return value if rank() == 0 else torch.load(io.BytesIO(box[0]), map_location="cpu", weights_only=True)
 
 
 def _lost(error: RuntimeError) -> ProcessLostError:

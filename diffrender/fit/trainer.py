@@ -86,10 +86,19 @@ class Trainer:
         images: the views to fit.
         settings: see there.
         state: what `state()` of another trainer of the same views and settings returned, to go on from there.
+        device: where the steps are done. Between stages, meshes are made on the CPU.
     """
 
-    def __init__(self, images: ImageSet, settings: FitSettings, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        settings: FitSettings,
+        state: dict[str, Any] | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.settings = settings
+        self.device = torch.device(device)
         self._images = images
         self._stage = -1
         self._random = torch.Generator().manual_seed(settings.seed)
@@ -100,10 +109,11 @@ class Trainer:
         self.history: list[Record] = []
         self.incidents: list[str] = []
         self.seconds = 0.0
-        self._optics = Optics.ideal(len(images))
+        self._optics = Optics.ideal(len(images), self.device)
         if state is None:
             started = time.perf_counter()
-            self.start, self.incidents = start_mesh(images, settings)
+            start, self.incidents = start_mesh(images, settings)
+            self.start = start.to(self.device)
             grey = torch.full_like(self.start.vertices, START_COLOR)
             more = CHANNELS[settings.sheen] - 3
             self._enter(0, self.start, torch.nn.functional.pad(grey, (0, more)))
@@ -125,7 +135,7 @@ class Trainer:
         """The mesh with colours that are the same from everywhere, as files hold them: means over the fitted views."""
         if not self.settings.sheen:
             return self.mesh()
-        mesh, eyes = self._mesh(), torch.stack([camera.center for camera in self._images.cameras])
+        mesh, eyes = self._mesh(), torch.stack([camera.center for camera in self._images.cameras]).to(self.device)
         functions = mean_harmonics(mesh, eyes, self._colors.shape[-1] // 3)
         functions = self._paint.values_of(mesh.replace(vertex_colors=functions))
         return self._paint.on(mesh, self._paint.matte(self._colors, functions))
@@ -196,12 +206,12 @@ class Trainer:
         return losses
 
     def _next_start(self, stage: int) -> tuple[Mesh, Tensor]:
-        """The mesh that a stage begins with, and its colours, the same in all processes."""
+        """The mesh that a stage begins with, and its colours, the same in all processes; on the CPU."""
         if stage == len(self.settings.image_sizes):
-            size, mesh = self.settings.texture_size, self.mesh()
+            size, mesh = self.settings.texture_size, self.mesh().to("cpu")
             base = _taken_up(of_the_first(_stored(unwrap(mesh, size))))
             return base, of_the_first(TexturePaint(size, base).colors_of(mesh))
-        mesh = self._refined(stage) if self.settings.fit_shape else self.mesh()
+        mesh = self._refined(stage) if self.settings.fit_shape else self.mesh().to("cpu")
         assert mesh.vertex_colors is not None
         return mesh, mesh.vertex_colors
 
@@ -209,10 +219,10 @@ class Trainer:
         """The mesh with edges about as long as the cells that the mesh of a stage resolves."""
         size = float((self.start.bounds()[1] - self.start.bounds()[0]).max())
         length = size / (self.settings.mesh_cells / 2 ** (len(self.settings.image_sizes) - 1 - stage))
-        mesh = self.mesh()
+        mesh = self.mesh().to("cpu")
         lengths: float | Tensor = length
         if self.settings.edges == "driven":
-            lengths = edge_lengths(mesh, self._pull(), length)
+            lengths = edge_lengths(mesh, self._pull().cpu(), length)
         if self.settings.topology == "free":
             before, mesh = mesh, self._resurfaced(mesh, length)
             lengths = lengths if mesh is before else length  # nothing has pulled at a new surface yet
@@ -221,7 +231,7 @@ class Trainer:
 
     def _resurfaced(self, mesh: Mesh, length: float) -> Mesh:
         """`mesh`, or a new surface where the masks, seen by the cameras as they are by now, contradict it."""
-        masks, optics, cameras = carving_masks(self._images), self.optics(), []
+        masks, optics, cameras = carving_masks(self._images), self.optics().to("cpu"), []
         for i, camera in enumerate(masks.cameras):  # one by one: they may be of different kinds
             cameras.append(optics.moved(optics.shifted(stack_cameras([camera])), torch.tensor([i]))[0])
         return resurface(mesh, masks, cameras, length)
@@ -230,7 +240,7 @@ class Trainer:
         """[V] how hard single views pull at each vertex: the lengths of their derivatives, summed over the views."""
         mesh = self.mesh()
         vertices = mesh.vertices.clone().requires_grad_()
-        shown, optics, pull = mesh.replace(vertices=vertices), self.optics(), torch.zeros(mesh.num_vertices)
+        shown, optics, pull = mesh.replace(vertices=vertices), self.optics(), vertices.new_zeros(mesh.num_vertices)
         step = math.ceil(len(self._views) / PULLING_VIEWS)
         for i in own(range(0, len(self._views), step)):
             color, silhouette = _image_losses(shown, optics, [self._views[i]], [i])
@@ -277,8 +287,8 @@ class Trainer:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._optics = Optics(**{name: value.clone() for name, value in state["optics"].items()})
-        self.start = Mesh(**state["start"])
+        self._optics = Optics(**{name: value.clone() for name, value in state["optics"].items()}).to(self.device)
+        self.start = Mesh(**state["start"]).to(self.device)
         self._enter(state["stage"], _taken_up(state["base"]), state["colors"])
         with torch.no_grad():
             self._coordinates.copy_(state["coordinates"])
@@ -296,15 +306,15 @@ class Trainer:
     def _enter(self, stage: int, mesh: Mesh, colors: Tensor) -> None:
         """Begin a stage with `mesh` and colours for its vertices or, where it has uvs, for its texels."""
         if stage != self._stage:
-            self._views = Views(self._images, self.settings.stage_sizes[stage])
+            self._views = Views(self._images, self.settings.stage_sizes[stage], device=self.device)
         self._stage, self._in_stage, self._caution = stage, 0, 1.0
-        self._base = mesh.replace(vertex_colors=None)
+        self._base = mesh.replace(vertex_colors=None).to(self.device)
         textured = mesh.uvs is not None
         self._paint = TexturePaint(self.settings.texture_size, self._base) if textured else VertexPaint()
         last = stage >= len(self.settings.image_sizes) - 1
         self._large_steps = LargeSteps(self._base.topology, smoothness=LAST_SMOOTHNESS if last else SMOOTHNESS)
         self._coordinates = self._large_steps.to_differential(self._base.vertices)
-        self._colors = colors.detach().clone().requires_grad_()
+        self._colors = colors.detach().to(self.device, copy=True).requires_grad_()
         free, found = self.settings.fitted_optics, self._optics.tensors()
         self._optics = Optics(**{n: x.detach().clone().requires_grad_(n in free) for n, x in found.items()})
         groups = [{"params": [self._colors], "lr": COLOR_STEP}]
@@ -353,7 +363,7 @@ class Trainer:
 
 def _image_losses(mesh: Mesh, optics: Optics, views: list[View], numbers: list[int]) -> tuple[Tensor, Tensor]:
     """Colour and silhouette loss, means over the views, which are those with these `numbers` of the image set."""
-    color, silhouette = torch.zeros(()), torch.zeros(())
+    color, silhouette = mesh.vertices.new_zeros(()), mesh.vertices.new_zeros(())
     for members, cameras in alike(views):
         pictures = take_pictures(mesh, optics, cameras, [numbers[i] for i in members])
         image, mask, trust = (

@@ -46,12 +46,21 @@ class Views(Sequence[View]):
         images: the image set.
         longest: no side is longer than so many pixels; None: as large as the files.
         memory: bytes.
+        device: where their tensors and cameras are.
     """
 
-    def __init__(self, images: ImageSet, longest: int | None = None, *, memory: int = KEPT) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        longest: int | None = None,
+        *,
+        memory: int = KEPT,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self._images = images
         self._longest = longest
         self._room = memory
+        self._device = device
         self._kept: dict[int, View] = {}
 
     def __len__(self) -> int:
@@ -75,7 +84,8 @@ class Views(Sequence[View]):
         one = self._images.select([index]).resized(scale)
         image, mask = one.load(0)
         silhouette, trust = without_holes(mask) if self._images.holes_are_shadows else (mask, torch.ones_like(mask))
-        return View(one.cameras[0], encode_srgb(image), silhouette, trust)
+        seen = (x.to(self._device) for x in (encode_srgb(image), silhouette, trust))
+        return View(one.cameras[0].to(self._device), *seen)
 
 
 class Masks(Sequence[Tensor]):
