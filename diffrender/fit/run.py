@@ -19,6 +19,7 @@ from .curve import Curve
 from .folder import CHECKPOINT, claimed, keep, keep_somewhere
 from .page import write_page
 from .settings import FitResult, FitSettings
+from .start import doubts_about_others
 from .trainer import Trainer
 from .views import usable
 
@@ -88,6 +89,7 @@ def fit(
         if not resume:  # from here on there is something to resume; a folder that cannot be written to shows now
             keep(folder, views, settings, trainer.state())
         share.of_the_first(trainer.state())
+        notes += doubts_about_others(trainer.start.to("cpu"), images.test)
         notes += _optimize(trainer, curve, folder, views, progress)
         result = _conclude(trainer, curve, folder, images)
     return replace(result, notes=(*notes, *trainer.incidents, *result.notes))

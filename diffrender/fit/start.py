@@ -26,11 +26,13 @@ MARGIN = 0.02  # bounds that a set brings fit tightly, masks may not: relative t
 DOUBTFUL = 0.85  # mean IoU of start and masks: hulls of right cameras reach 0.9, but coarse ones of thin things less
 CLEARLY_BETTER = 0.1  # IoU
 LIKELY = 0.8  # IoU of the coarse hull that tries a mistake
+HARDLY = 0.2  # IoU of a mask with the start, below which the view sees something else
 ODD = 0.5  # IoU of a mask with the hull of other views: right ones are far above, and touch at least
 FEWEST = 4  # views whose hull says something about another one
 TRIED_VIEWS = 8
 TRIED_SIZE = 120  # longest side of their masks
 TRIED_CELLS = 40
+FAR_APART = 30.0  # distances of cameras from the world's origin, one of another: photographs of one object differ less
 OTHER_UNIT = 5.0  # bounds that are so many times larger or smaller than what the masks see are in another unit
 
 # What may have happened to a pose P: it is diag P or diag P^-1. (A turn of the world on the other side of P turns the
@@ -64,16 +66,35 @@ def start_mesh(images: ImageSet, settings: FitSettings) -> tuple[Mesh, list[str]
             or _odd_views(images.names, masks)
             or f"{error}. The cones of the {len(images)} silhouettes do not meet: cameras and images do not belong "
             "together, or the poses follow another convention than the format has; none of the usual mix-ups helps"
+            f"{_units_apart(images)}"
         ) from error
-    if settings.start == "hull" and agreement(mesh, *_small(masks)) < DOUBTFUL:
+    if settings.start != "hull":
+        return mesh, []
+    found = _agreements(mesh, masks)
+    if sum(found) / len(found) < DOUBTFUL or min(found) < HARDLY:
         if mistake := _likely_mistake(images, masks) or _odd_views(images.names, masks):
             raise ValueError(mistake)
-        if (found := _hull_agreement(*_small(masks))) < LIKELY:
+        if (common := _hull_agreement(*_small(masks))) < LIKELY:
             return mesh, [
-                f"what all {len(images)} masks see in common agrees with them to an IoU of {found:.2f} only: cameras, "
+                f"what all {len(images)} masks see in common agrees with them to an IoU of {common:.2f} only: cameras, "
                 "or masks, are probably wrong, but none of the usual mix-ups explains it"
             ]
     return mesh, []
+
+
+@torch.no_grad()
+def doubts_about_others(mesh: Mesh, others: ImageSet) -> list[str]:
+    """A sentence about the views that are not fitted, if they hardly see the mesh that the fitted ones start from."""
+    if not len(others):
+        return []
+    found = _agreements(mesh, carving_masks(others))
+    blind = [f"{name} (IoU {score:.2f})" for name, score in zip(others.names, found, strict=True) if score < HARDLY]
+    if not blind:
+        return []
+    return [
+        f"{len(blind)} of the {len(others)} views held out see something else than the fitted ones: {_listed(blind)}. "
+        "Their cameras are probably in another unit or convention, and their figures mean nothing"
+    ]
 
 
 def carving_masks(images: ImageSet) -> Masks:
@@ -89,6 +110,11 @@ def agreement(mesh: Mesh, masks: Sequence[Tensor], cameras: Sequence[Camera]) ->
         seen = render(mesh, camera, intersecting=False)[..., -1] >= 0.5
         total += float(iou(seen.float(), (mask >= 0.5).float()))
     return total / len(masks)
+
+
+def _agreements(mesh: Mesh, masks: Masks) -> list[float]:
+    """The IoU of each of the `masks` with what is seen of `mesh`."""
+    return [agreement(mesh, [mask], [camera]) for mask, camera in zip(*_small(masks, len(masks)), strict=True)]
 
 
 def _start(images: ImageSet, masks: Masks, settings: FitSettings) -> Mesh:
@@ -147,6 +173,19 @@ def _other_unit(bounds: Tensor, masks: list[Tensor], cameras: list[Camera]) -> s
     )
 
 
+def _units_apart(images: ImageSet) -> str:
+    """The end of a sentence, where some cameras are many times farther away than others."""
+    distance = torch.stack([camera.center.norm() for camera in images.cameras])
+    near, far = int(distance.argmin()), int(distance.argmax())
+    if not float(distance[far]) > FAR_APART * float(distance[near]) > 0:
+        return ""
+    return (
+        f". The camera of {images.names[far]} is {float(distance[far]):.3g} away from the world's origin, that of "
+        f"{images.names[near]} {float(distance[near]):.3g}: some translations are probably in another unit (m and mm "
+        "differ by 1000)"
+    )
+
+
 def _likely_mistake(images: ImageSet, masks: Masks) -> str | None:
     """A sentence about the usual mistake that would explain the masks much better than the cameras as they are."""
     small, cameras = _small(masks)
@@ -176,13 +215,14 @@ def _odd_views(names: Sequence[str], masks: Masks) -> str | None:
     if scores[best] < LIKELY:
         return None
     hull = _coarse_hull([small[i] for i in groups[best]], [cameras[i] for i in groups[best]])
-    found = [agreement(hull, [mask], [camera]) for mask, camera in zip(*_small(masks, len(masks)), strict=True)]
+    found = _agreements(hull, masks)
     odd = [f"{name} (IoU {score:.2f})" for name, score in zip(names, found, strict=True) if score < ODD]
     if not odd:
         return None
     return (
         f"{len(odd)} of the {len(names)} views do not go together with the others: {_listed(odd)}. Their masks may be "
-        "inverted, or their cameras those of other images; repair them, or leave them out (--views names those to keep)"
+        "inverted, or their cameras those of other images, or in another unit (m and mm differ by 1000); repair them, "
+        "or leave them out (--views names those to keep)"
     )
 
 

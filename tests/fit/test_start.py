@@ -8,6 +8,7 @@ import torch
 
 from diffrender.cameras import PinholeCamera, look_at
 from diffrender.fit.quality import mesh_quality
+from diffrender.fit.run import fit
 from diffrender.fit.settings import FitSettings
 from diffrender.fit.start import agreement, start_mesh
 from diffrender.fit.trainer import Trainer
@@ -70,6 +71,53 @@ def test_bounds_in_another_unit_are_named(factor, start, images):
     scaled = replace(images, bounds=torch.stack([middle + factor * (low - middle), middle + factor * (high - middle)]))
     with pytest.raises(ValueError, match=r"times as large.*different units \(m and mm differ by 1000\)"):
         start_mesh(scaled, replace(SETTINGS, start=start))
+
+
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+def test_a_scene_in_another_unit_is_the_same_scene(factor, images):
+    scaled = with_cameras(images, lambda R, t: {"R": R, "t": factor * t})
+    here, there = (start_mesh(which, SETTINGS) for which in (images, scaled))
+    assert (here[1], there[1]) == ([], [])
+    # the surface is found by signs and interpolation in cells: the same to rounding, which is far below a cell
+    torch.testing.assert_close(there[0].bounds() / factor, here[0].bounds(), rtol=0, atol=1e-3)
+    losses = [Trainer(which, replace(SETTINGS, steps=2)).step().loss for which in (images, scaled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("view", [0, 3, 7])
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+def test_a_camera_in_another_unit_is_named(factor, view, images):
+    cameras = list(images.cameras)
+    cameras[view] = cameras[view].replace(t=factor * cameras[view].t)
+    with pytest.raises(ValueError, match=rf"go together with the others: {view}\.png .* another unit"):
+        start_mesh(replace(images, cameras=tuple(cameras)), SETTINGS)
+
+
+def test_a_camera_in_another_unit_is_named_among_many(images):
+    many = [i for i in range(8) for _ in range(4)]  # one of 32 hardly moves their mean
+    cameras = [images.cameras[i] for i in many]
+    cameras[13] = cameras[13].replace(t=1000 * cameras[13].t)
+    names = tuple(f"{k}.png" for k in range(32))
+    with pytest.raises(ValueError, match=r"1 of the 32 views do not go together with the others: 13\.png"):
+        start_mesh(replace(images.select(many), names=names, cameras=tuple(cameras)), SETTINGS)
+
+
+def test_half_of_the_cameras_in_another_unit_are_said_to_be_so(images):
+    cameras = tuple(c.replace(t=c.t * (1000 if k % 2 else 1)) for k, c in enumerate(images.cameras))
+    with pytest.raises(ValueError, match=r"The camera of \d\.png is .* away .* another unit"):
+        start_mesh(replace(images, cameras=cameras), SETTINGS)
+
+
+def test_held_out_cameras_in_another_unit_are_doubted(small_set, tmp_path):
+    right, settings = load_dataset(small_set), replace(SETTINGS, steps=1, turntable_frames=0)
+    units = [1000 if held else 1 for held in right.held_out]
+    cameras = tuple(c.replace(t=unit * c.t) for c, unit in zip(right.cameras, units, strict=True))
+    notes = [
+        " ".join(fit(images, tmp_path / name, settings, progress=False).notes)
+        for name, images in (("right", right), ("wrong", replace(right, cameras=cameras)))
+    ]
+    assert "held out" not in notes[0]
+    assert "1 of the 1 views held out see something else" in notes[1]
 
 
 def test_bounds_of_another_place_are_named(images):
