@@ -27,7 +27,7 @@ MIN_VERTICES = 16384  # fewer are not worth a second thread, which takes a tenth
 MIN_WORK = 16384  # the same, of faces
 RAY_WORK = 8  # a single ray takes as long as so many faces
 PIXELS_WORK = 4  # so many pixels of an image take as long as a face
-BALANCE_SAMPLES = 4096  # vertices that are asked where the image is busy
+BALANCE_SAMPLES = 4096  # vertices, or points, that are asked where the image is busy
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
 CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
 
@@ -343,7 +343,8 @@ def _launch_rows(
         cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
         jobs = [(a, b - a, (0, height), height, mode) for a, b in pairwise(cuts)]
     else:  # bands with about as many vertices each
-        cuts = _balanced_rows(xy, in_front, height, threads)
+        stride = max(len(xy) // BALANCE_SAMPLES, 1)
+        cuts = _balanced_cuts(xy.numpy()[::stride, 1][in_front.numpy()[::stride]], height, threads)
         jobs = [(0, num_items, (a, b), b - a, mode) for a, b in pairwise(cuts) if b > a]
     side_by_side(launch, jobs)
 
@@ -388,14 +389,26 @@ def side_by_side(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> 
         future.result()
 
 
-def _balanced_rows(xy: Tensor, in_front: Tensor, height: int, parts: int) -> list[int]:
-    """Cuts 0 <= ... <= height such that about as many vertices project into each of the bands; by numpy as below."""
-    stride = max(len(xy) // BALANCE_SAMPLES, 1)
-    y = xy.numpy()[::stride, 1][in_front.numpy()[::stride]]
-    if parts == 1 or y.size == 0:
-        return [height * i // parts for i in range(parts + 1)]
-    y = np.sort(np.nan_to_num(y).clip(0, height))
-    return [0, *(round(float(y[y.size * i // parts])) for i in range(1, parts)), height]
+def row_bands(
+    rows: int, num_points: int, row_of: Callable[[int], np.ndarray], like: Tensor, min_share: int
+) -> list[tuple[int, int]]:
+    """Bands of `rows`, one for each thread, that about as many of the points write to; on CUDA one for all of them.
+
+    `row_of(stride)` has the rows of every so many points.
+    """
+    parts = 1 if like.is_cuda else min(torch.get_num_threads(), num_points // min_share)
+    if parts <= 1:
+        return [(0, rows)]
+    cuts = _balanced_cuts(row_of(max(num_points // BALANCE_SAMPLES, 1)), rows, parts)
+    return [(a, b) for a, b in pairwise(cuts) if b > a]
+
+
+def _balanced_cuts(places: np.ndarray, stop: int, parts: int) -> list[int]:
+    """Cuts 0 <= ... <= `stop` such that about as many of the places lie in each of the parts; by numpy as below."""
+    if parts == 1 or places.size == 0:
+        return [stop * i // parts for i in range(parts + 1)]
+    places = np.sort(np.nan_to_num(places).clip(0, stop))
+    return [0, *(int(places[places.size * i // parts]) for i in range(1, parts)), stop]
 
 
 def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
@@ -436,6 +449,11 @@ def array(values: Tensor, dtype: Any = None) -> Any:
     Keeps the tensor alive. Warp does not check its type: the arguments have to be what the kernel declares.
     """
     return wp.from_torch(values, dtype=dtype, requires_grad=False, return_ctype=True)
+
+
+def flat(values: Tensor) -> Any:
+    """Numbers of any shape as a one-dimensional array."""
+    return array(values.detach().reshape(-1))
 
 
 def vectors(values: Tensor) -> Any:

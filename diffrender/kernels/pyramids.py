@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, launch_ranges, load_kernel, side_by_side
+from .launch import device_of, flat, launch_ranges, load_kernel, row_bands, side_by_side
 from .pyramids_reference import box_of
-from .sampling import BALANCE_SAMPLES, MIN_POINTS, empty, zeros
+from .sampling import MIN_POINTS, empty, zeros
 from .warp_pyramids import make_pyramid_kernels
 from .warp_sampling import BORDERS, MAX_CHANNELS
 
@@ -67,12 +68,15 @@ def filter_pyramid_texels_gradient(
     table = _table(found)
     count = len(uv)
     chunk = 1 if uv.is_cuda else count
-    inputs = [*_inputs(table, uv, spread, how, gradient.shape[-1]), count, chunk, _flat(gradient)]
+    inputs = [*_inputs(table, uv, spread, how, gradient.shape[-1]), count, chunk, flat(gradient)]
 
     def work(first_row: int, stop_row: int) -> None:
         wp.launch(kernel, dim=-(-count // chunk), inputs=[*inputs, first_row, stop_row], device=device_of(uv))
 
-    side_by_side(work, list(pairwise(_row_cuts(pyramid, uv, spread, how))))
+    def row_of(stride: int) -> np.ndarray:
+        return _row_of(pyramid, uv[::stride, 1], spread[::stride], how)
+
+    side_by_side(work, row_bands(sum(len(image) for image in pyramid), count, row_of, uv, MIN_POINTS))
     return found
 
 
@@ -89,8 +93,8 @@ def _launch_points(
     kernel, table = load_kernel(_kernels(pyramid, spread), name, uv), _table(pyramid)
     count, chunk = len(uv), 1 if uv.is_cuda else CHUNK
     inputs = [*_inputs(table, uv, spread, how, pyramid[0].shape[-1]), count, chunk]
-    inputs += [] if gradient is None else [_flat(gradient)]
-    launch_ranges(kernel, -(-count // chunk), inputs, [_flat(x) for x in outputs], uv, MIN_SHARE)
+    inputs += [] if gradient is None else [flat(gradient)]
+    launch_ranges(kernel, -(-count // chunk), inputs, [flat(x) for x in outputs], uv, MIN_SHARE)
 
 
 def _kernels(pyramid: Sequence[Tensor], spread: Tensor) -> Any:
@@ -109,27 +113,16 @@ def _table(pyramid: Sequence[Tensor]) -> Tensor:
 def _inputs(table: Tensor, uv: Tensor, spread: Tensor, how: PyramidLookup, channels: int) -> list[Any]:
     borders = [BORDERS.index(name) for name in how.borders]
     sizes = table[:, 1:3].to(uv.dtype)
-    return [_flat(table), _flat(sizes), len(table), _flat(uv), _flat(spread), channels, *borders, how.max_probes]
+    return [flat(table), flat(sizes), len(table), flat(uv), flat(spread), channels, *borders, how.max_probes]
 
 
-def _row_cuts(pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: PyramidLookup) -> list[int]:
-    """Cuts of the rows of all images, one after another, such that about as much is added to each of the bands."""
+def _row_of(pyramid: Sequence[Tensor], v: Tensor, spread: Tensor, how: PyramidLookup) -> np.ndarray:
+    """The two rows, among those of all images one after another, of the middles of some footprints."""
     heights = torch.tensor([len(image) for image in pyramid])
     first_rows = heights.cumsum(0) - heights
-    rows = int(heights.sum())
-    threads = 1 if uv.is_cuda else max(min(torch.get_num_threads(), len(uv) // MIN_POINTS), 1)
-    if threads == 1:
-        return [0, rows]
-    stride = max(len(uv) // BALANCE_SAMPLES, 1)
-    v, level = uv[::stride, 1], spread[::stride]
-    if level.ndim == 3:
-        level = box_of(level * uv.new_tensor([pyramid[0].shape[1], len(pyramid[0])])[:, None], how.max_probes)[2]
-    finer = level.nan_to_num(0.0).clamp(0, len(pyramid) - 1).long()
+    if spread.ndim == 3:
+        spread = box_of(spread * v.new_tensor([pyramid[0].shape[1], len(pyramid[0])])[:, None], how.max_probes)[2]
+    finer = spread.nan_to_num(0.0).clamp(0, len(pyramid) - 1).long()
     both = torch.cat([finer, (finer + 1).clamp_max(len(pyramid) - 1)])
-    row = (1 - v.nan_to_num(0.0) % 1).repeat(2) * heights[both]
-    row = (first_rows[both] + row.long()).sort().values
-    return [0, *(int(row[len(row) * i // threads]) for i in range(1, threads)), rows]
-
-
-def _flat(values: Tensor) -> Any:
-    return wp.from_torch(values.detach().reshape(-1))
+    within = (1 - v.nan_to_num(0.0) % 1).repeat(2) * heights[both]
+    return (first_rows[both] + within.long()).numpy()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,12 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import array, device_of, launch_ranges, load_kernel, side_by_side
+from .launch import array, device_of, flat, launch_ranges, load_kernel, row_bands, side_by_side
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
 MIN_SHARE = 4  # chunks that are worth a second thread
 MIN_POINTS = 16384  # points that are worth a second thread in the reverse mode, where every thread looks at all of them
-BALANCE_SAMPLES = 1024  # points that are asked where the image is busy
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,20 @@ class Lookup:
     Attributes:
         mode: one of `FILTERS`.
         borders: one of `BORDERS` for each axis, x first.
-        scale, offset: for each axis: a coordinate u means the position u * scale + offset in texels.
+        scale, offset: for each axis: a coordinate u means the position (u - origin) * scale + offset in texels.
+        origin: the same for all axes.
     """
 
     mode: str
     borders: tuple[str, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    origin: float = 0.0
 
     @property
-    def settings(self) -> tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
-        """Its four attributes, in order."""
-        return self.mode, self.borders, self.scale, self.offset
+    def settings(self) -> tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...], float]:
+        """Its five attributes, in order."""
+        return self.mode, self.borders, self.scale, self.offset, self.origin
 
 
 def sample_images(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> Tensor:
@@ -55,7 +55,7 @@ def sample_images(images: Tensor, image_of: Tensor, points: Tensor, lookup: Look
     count, chunk = points.shape[0] * points.shape[1], 1 if images.is_cuda else CHUNK
     kernel = load_kernel(kernels, "sample", images)
     inputs = [*_inputs(images, image_of, points, lookup), count, chunk]
-    launch_ranges(kernel, -(-count // chunk), inputs, [_flat(values)], images, MIN_SHARE)
+    launch_ranges(kernel, -(-count // chunk), inputs, [flat(values)], images, MIN_SHARE)
     return values
 
 
@@ -77,15 +77,18 @@ def sample_images_gradient(
     kernel = load_kernel(_kernels(images, points, lookup), "sample_gradient", images)
     count = points.shape[0] * points.shape[1]
     chunk = 1 if images.is_cuda else count
-    inputs = [*_inputs(images, image_of, points, lookup), count, chunk, _flat(gradient), int(to_images), int(to_points)]
+    inputs = [*_inputs(images, image_of, points, lookup), count, chunk, flat(gradient), int(to_images), int(to_points)]
     nothing = points.new_zeros(1)
-    outputs = [_flat(nothing if x is None else x) for x in (image_gradient, point_gradient)]
+    outputs = [flat(nothing if x is None else x) for x in (image_gradient, point_gradient)]
 
     def work(first_row: int, stop_row: int) -> None:
         dim = -(-count // chunk)
         wp.launch(kernel, dim=dim, inputs=[*inputs, first_row, stop_row], outputs=outputs, device=device_of(images))
 
-    side_by_side(work, list(pairwise(_row_cuts(images, image_of, points, lookup))))
+    def row_of(stride: int) -> np.ndarray:
+        return _row_of(images, image_of, points, lookup, stride)
+
+    side_by_side(work, row_bands(images[..., 0, 0].numel(), count, row_of, images, MIN_POINTS))
     return image_gradient, point_gradient
 
 
@@ -121,8 +124,8 @@ def _inputs(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) ->
     unused = 3 - points.shape[-1]
     shift = FILTERS[lookup.mode].shift
     return [
-        _flat(images if images.is_contiguous() else images.new_zeros(1)),  # not read where only its shape is meant
-        _flat(points),
+        flat(images if images.is_contiguous() else images.new_zeros(1)),  # not read where only its shape is meant
+        flat(points),
         array(image_of),
         points.shape[1],
         width,
@@ -131,28 +134,19 @@ def _inputs(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) ->
         channels,
         *borders,
         *[0] * unused,
+        lookup.origin,
         vec3(*lookup.scale, *[1.0] * unused),
         vec3(*[offset - shift for offset in lookup.offset], *[0.0] * unused),
     ]
 
 
-def _row_cuts(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> list[int]:
-    """Cuts 0 <= ... <= number of rows in all images such that about as many points lie in each of the bands."""
-    rows, height = images[..., 0, 0].numel(), images.shape[-3]
-    flat = points.reshape(-1, points.shape[-1])
-    threads = 1 if images.is_cuda else max(min(torch.get_num_threads(), len(flat) // MIN_POINTS), 1)
-    if threads == 1:
-        return [0, rows]
-    stride = max(len(flat) // BALANCE_SAMPLES, 1)
-    row = torch.arange(0, len(flat), stride).div_(points.shape[1], rounding_mode="floor")
-    row = image_of.index_select(0, row) * float(rows // len(images))
-    for axis, size in ((1, height), (2, images.shape[1]))[: points.shape[-1] - 1]:
-        position = (flat[::stride, axis] * lookup.scale[axis] + lookup.offset[axis]).nan_to_num(0.0).clamp(0, size - 1)
-        row = row + position.floor() * (1 if axis == 1 else height)
-    row = row.sort().values
-    cuts = [int(row[len(row) * i // threads]) for i in range(1, threads)]
-    return [0, *cuts, rows]
-
-
-def _flat(values: Tensor) -> Any:
-    return array(values.detach().reshape(-1))
+def _row_of(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup, stride: int) -> np.ndarray:
+    """The row, among those of all images, of every so many points."""
+    places = points.detach().numpy().reshape(-1, points.shape[-1])[::stride]
+    row = image_of.numpy()[np.arange(len(places)) * stride // points.shape[1]].astype(np.float64)
+    for axis in reversed(range(1, points.shape[-1])):
+        size = images.shape[-2 - axis]
+        with np.errstate(over="ignore", invalid="ignore"):
+            position = (places[:, axis] - lookup.origin) * lookup.scale[axis] + lookup.offset[axis]
+        row = row * size + np.floor(np.nan_to_num(position).clip(0, size - 1))
+    return row

@@ -18,11 +18,12 @@ def sample_images_reference(
     borders: tuple[str, ...],
     scale: tuple[float, ...],
     offset: tuple[float, ...],
+    origin: float = 0.0,
 ) -> Tensor:
     """As `sample_images`. A sum of texels; where they lie is constant, how much they count is left to autograd."""
     groups, count, dimensions = points.shape
     channels, sizes = images.shape[-1], images.shape[1:-1][::-1]  # width first
-    moved = points * points.new_tensor(scale) + points.new_tensor(offset)
+    moved = (points - origin) * points.new_tensor(scale) + points.new_tensor(offset)
     moved, usable = _bring_into_range(moved.reshape(-1, dimensions), sizes)
     taps = [
         _taps(x, size, mode, border)

@@ -168,7 +168,8 @@ auto filter = [&](real t, real* w, real* d) {{ {weights} }};
 
 auto locate = [&](int begin, int count, Block& block) {{
     const real* p = points + (long long)begin * D;
-    const real sx = scale[0], sy = scale[1], sz = scale[2], ox = offset[0], oy = offset[1], oz = offset[2];
+    const real from = origin, sx = scale[0], sy = scale[1], sz = scale[2];
+    const real ox = offset[0], oy = offset[1], oz = offset[2];
     const int last_x = width - T, last_y = height - T, last_z = depth - T;
     auto axis = [&](real x, int last, int& whole, real& rest) {{  // 0 inside, 1 at a border, 2 unusable
         const int unusable = (x > -limit && x < limit) ? 0 : 2;
@@ -180,10 +181,10 @@ auto locate = [&](int begin, int count, Block& block) {{
         return unusable | ((whole < 0) | (whole > last));
     }};
     for (int k = 0; k < count; ++k) {{
-        int found = axis(p[D * k] * sx + ox, last_x, block.base[0][k], block.fraction[0][k]);
-        found |= axis(p[D * k + 1] * sy + oy, last_y, block.base[1][k], block.fraction[1][k]);
+        int found = axis((p[D * k] - from) * sx + ox, last_x, block.base[0][k], block.fraction[0][k]);
+        found |= axis((p[D * k + 1] - from) * sy + oy, last_y, block.base[1][k], block.fraction[1][k]);
         if (D == 3)
-            found |= axis(p[D * k + D - 1] * sz + oz, last_z, block.base[D - 1][k], block.fraction[D - 1][k]);
+            found |= axis((p[D * k + D - 1] - from) * sz + oz, last_z, block.base[D - 1][k], block.fraction[D - 1][k]);
         block.state[k] = found;
     }}
     for (int k = 0, of = begin / group; k < count; ++of) {{
@@ -229,7 +230,7 @@ auto place_at_border = [&](Block& block, int k, int n, Taps& taps) {{
     if (block.state[k] >= 2) {{  // the middle of the nearest pixel, which does not move
         for (int i = 0; i < D; ++i) {{
             const real last = size[i] - 1, middle = real(0.5) - real({shift});
-            const real p = points[(long long)n * D + i] * scale[i] + offset[i] - middle;
+            const real p = (points[(long long)n * D + i] - origin) * scale[i] + offset[i] - middle;
             const real known = (p > 0 ? (p < last ? p : last) : 0) + middle;  // NaN is 0
             block.base[i][k] = (int)floor(known) + {first};
             block.fraction[i][k] = known - floor(known);
@@ -492,6 +493,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         border_x: int,
         border_y: int,
         border_z: int,
+        origin: real,
         scale: vec3,
         offset: vec3,
         a: int,
@@ -512,6 +514,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         border_x: int,
         border_y: int,
         border_z: int,
+        origin: real,
         scale: vec3,
         offset: vec3,
         count: int,
@@ -522,7 +525,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         i = (first + wp.tid()) * chunk
         sample_range(
             image, coordinates, image_of, group, width, height, depth, num_channels, border_x, border_y, border_z,
-            scale, offset, i, wp.min(i + chunk, count), values,
+            origin, scale, offset, i, wp.min(i + chunk, count), values,
         )  # fmt: skip
 
     @wp.func_native(prelude(all_points="false") + _GRADIENT)
@@ -538,6 +541,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         border_x: int,
         border_y: int,
         border_z: int,
+        origin: real,
         scale: vec3,
         offset: vec3,
         a: int,
@@ -564,6 +568,7 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         border_x: int,
         border_y: int,
         border_z: int,
+        origin: real,
         scale: vec3,
         offset: vec3,
         count: int,
@@ -579,8 +584,8 @@ def make_sampling_kernels(real: Any, mode: str, dimensions: int, channels: int) 
         i = wp.tid() * chunk
         gradient_range(
             image, coordinates, image_of, group, width, height, depth, num_channels, border_x, border_y, border_z,
-            scale, offset, i, wp.min(i + chunk, count), value_gradient, to_image, to_coordinates, first_row, stop_row,
-            image_gradient, coordinate_gradient,
+            origin, scale, offset, i, wp.min(i + chunk, count), value_gradient, to_image, to_coordinates, first_row,
+            stop_row, image_gradient, coordinate_gradient,
         )  # fmt: skip
 
     return SamplingKernels(sample, sample_gradient)

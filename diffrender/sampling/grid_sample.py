@@ -39,40 +39,41 @@ def grid_sample(
     dimensions = _check(input, grid, mode, padding_mode)
     sizes = [input.shape[-1 - axis] for axis in range(dimensions)]
     spans = [size - 1 if align_corners else size for size in sizes]
-    scale = tuple(span / 2 for span in spans)
-    offset = tuple(size / 2 for size in sizes)
+    scale, first = tuple(span / 2 for span in spans), 0.5 if align_corners else 0.0  # where -1 is, in pixels
     border = _BORDERS[padding_mode]
     if border == "reflect" and align_corners:
         border = "mirror"
     name = "bicubic-torch" if mode == "bicubic" else mode
     wider = torch.promote_types(input.dtype, grid.dtype)
     points = grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    how = Lookup(name, (border,) * dimensions, scale, (first,) * dimensions, origin=-1.0)
     if mode == "nearest" or (mode == "bilinear" and border != "zeros"):
-        points = grid * grid.new_tensor(scale) + grid.new_tensor(offset)
+        points = (grid + 1) * grid.new_tensor(scale) + (first - 0.5)
         points = _into_image(points, sizes, border)
-        if mode == "nearest":
-            points = torch.round(points - 0.5) + 0.5
-        scale, offset = (1.0,) * dimensions, (0.0,) * dimensions
+        points = torch.round(points) if mode == "nearest" else points
         border = "zeros" if border == "zeros" else "clamp"
-    how = Lookup(name, (border,) * dimensions, scale, offset)
+        how = Lookup(name, (border,) * dimensions, (1.0,) * dimensions, (0.5,) * dimensions)
     return lookup(input.movedim(1, -1), points, how).movedim(-1, 1).to(wider)
 
 
 def _into_image(points: Tensor, sizes: list[int], border: str) -> Tensor:
-    """torch moves the point, not the texel, and lets nothing through from the centres of the outer pixels outwards."""
+    """torch moves the point, not the texel, and lets nothing through from the centres of the outer pixels outwards.
+
+    Here points are counted from the centre of the first pixel, as torch does: where texels meet, rounding decides.
+    """
     if border == "zeros":
         return points
-    size = points.new_tensor(sizes)
+    last = points.new_tensor(sizes) - 1
     usable = points.detach().abs() < 2.0**22  # the kernel knows what to do with the others
     if border != "clamp":
-        low, period = (0.0, 2 * size) if border == "reflect" else (0.5, (2 * size - 2).clamp_min(1.0))
+        low, period = (-0.5, 2 * last + 2) if border == "reflect" else (0.0, (2 * last).clamp_min(1.0))
         away = (points - low).abs()
         away = away - torch.floor(away.detach() / period) * period
         folded = low + torch.where(away > period / 2, period - away, away)
         points = torch.where(usable, folded, points)
     x = points.detach()
-    inside = (x > 0.5) & (x < size - 0.5)
-    return torch.where(inside | ~usable, points, torch.minimum(x.clamp_min(0.5), size - 0.5))
+    inside = (x > 0) & (x < last)
+    return torch.where(inside | ~usable, points, torch.minimum(x.clamp_min(0), last))
 
 
 def _check(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> int:

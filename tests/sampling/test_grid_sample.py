@@ -54,6 +54,44 @@ def test_identity_grids_touch_the_outer_centres_as_torch_does(padding: str) -> N
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_where_texels_meet_rounding_decides_as_torchs_does(
+    mode: str, padding: str, align: bool, dtype: torch.dtype
+) -> None:
+    """Ties of nearest, and the centres of texels, where the slope of bilinear jumps: what identity warps consist of."""
+    different = count = 0
+    for size in (3, 5, 6, 7, 11, 37, 100, 641):
+        position = torch.arange(-size, 2 * size, dtype=dtype) + (0.5 if mode == "nearest" else 0.0)
+        x = 2 * position / (size - 1) - 1 if align else 2 * (position + 0.5) / size - 1
+        grid = torch.stack([x, torch.zeros_like(x)], -1)[None, None].requires_grad_()
+        image = torch.rand(1, 1, 1, size, dtype=dtype, generator=torch.Generator().manual_seed(size))
+        ours, theirs = (f(image, grid, mode, padding, align_corners=align) for f in (grid_sample, F.grid_sample))
+        if mode == "bilinear":
+            ours, theirs = (torch.autograd.grad(values.sum(), grid)[0] for values in (ours, theirs))
+        # rounding moves a point by eps of a third of the width, and a slope as little; other texels are far away
+        different += int(((ours - theirs).abs() > 8 * torch.finfo(dtype).eps * size).sum())
+        count += position.numel()
+    # Of torch's kernels, those for images fuse a product and a sum and those for volumes do not: one in some thousands.
+    assert different <= (0 if mode == "nearest" else 1e-3 * count)
+
+
+@pytest.mark.parametrize(
+    ("image", "grid"),
+    [
+        ((0, 3, 4, 5), (0, 6, 7, 2)),
+        ((2, 0, 4, 5), (2, 6, 7, 2)),
+        ((2, 3, 4, 5), (2, 0, 7, 2)),
+        ((1, 0, 2, 4, 5), (1, 6, 7, 3, 3)),
+    ],
+)
+def test_nothing_to_look_up_is_no_error_as_in_torch(image: tuple, grid: tuple) -> None:
+    ours, theirs = (f(torch.zeros(image), torch.zeros(grid), align_corners=False) for f in (grid_sample, F.grid_sample))
+    assert ours.shape == theirs.shape
+
+
 def test_second_derivatives() -> None:
     image, grid = case(2, torch.float64)
     grid = (0.5 * grid.detach()[:, :2, :2]).requires_grad_()
