@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,17 @@ def _as_tensor(value: object, dtype: str) -> str:
     """How what somebody has becomes a tensor, for errors."""
     convertible = isinstance(value, (np.ndarray, list, tuple))
     return f"; torch.as_tensor(..., dtype={dtype}) makes one" if convertible else ""
+
+
+def check_size(name: str, size: Any) -> tuple[int, int]:
+    """The size as two integers; ValueError unless it is one."""
+    usual = "(height, width) of the image, two whole numbers above 0"
+    if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2:
+        raise ValueError(f"{name} must be {usual}; got {size!r}")
+    whole = (int, np.integer)
+    if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in size):
+        raise ValueError(f"{name} must be {usual}; got {tuple(size)}")
+    return (int(size[0]), int(size[1]))
 
 
 def check_finite(name: str, value: Tensor) -> None:

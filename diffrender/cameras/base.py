@@ -17,12 +17,11 @@ from diffrender.cameras.parameters import (
     as_tensor,
     check_pose_shapes,
     check_rotation,
-    check_size,
     common_type,
     short,
 )
 from diffrender.cameras.spread import spread
-from diffrender.checks import broadcast_shapes, check_finite, check_tensor, shape_of
+from diffrender.checks import broadcast_shapes, check_finite, check_size, check_tensor, shape_of
 from diffrender.derivatives import is_plain_autograd
 from diffrender.precision import full_precision
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,16 +13,6 @@ Parameter: TypeAlias = float | Tensor | Sequence[float | Tensor]
 
 # How far R may be from a rotation, largest entry of R R^T - 1: calibration files often carry four digits.
 ORTHONORMAL_TOLERANCE = 1e-3
-
-
-def check_size(name: str, size: Any) -> tuple[int, int]:
-    usual = "(height, width) of the image, two whole numbers above 0"
-    if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2:
-        raise ValueError(f"{name} must be {usual}; got {size!r}")
-    whole = (int, np.integer)
-    if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in size):
-        raise ValueError(f"{name} must be {usual}; got {tuple(size)}")
-    return (int(size[0]), int(size[1]))
 
 
 def as_tensor(name: str, value: Any, trailing: int) -> Tensor:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from ..kernels import fold
+from ..precision import full_precision
 
 POLE = math.sqrt(3.0) - 2.0  # of the inverse of (1, 4, 1) / 6
 
 
+@full_precision
 def bspline_coefficients(image: Tensor, borders: Sequence[str]) -> Tensor:
     """Coefficients [*batch, (Z,) H, W, C] whose spline has the values `image` at the centres of pixels.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import steady
-from ..checks import check_tensor, shape_of
+from ..checks import check_size, check_tensor, shape_of
 from .sample import look_up
 from .splat import pixel_centers
 
@@ -22,8 +22,8 @@ def sample_cubemap(faces: Tensor, directions: Tensor) -> Tensor:
     Args:
         faces: [6, N, N, C] in the order +x, -x, +y, -y, +z, -z, each as seen from inside in OpenGL's orientation, row 0
             at t = 0.
-        directions: [..., 3] of any length, world frame. The zero vector and NaN read the middle of a face, with a zero
-            gradient.
+        directions: [..., 3] of any length, world frame. The zero vector, infinity and NaN read the middle of a face,
+            with a zero gradient.
 
     Returns:
         [..., C]. It is continuous: texels beyond an edge are those of the neighbour, and the missing one at a corner is
@@ -38,10 +38,12 @@ def sample_cubemap(faces: Tensor, directions: Tensor) -> Tensor:
         raise ValueError(f"faces must be (6, N, N, C) with N > 0; got {shape_of(faces)}")
     check_tensor("directions", directions, last=3)
     side = faces.shape[1]
-    face, st = _on_cube(directions)
+    face, st = _on_cube(_of_unit_size(directions))
     shift = torch.stack([torch.ones_like(face), 1 + face * (side + 2)], -1)
     xy = st * side + shift.to(st.dtype)
-    return look_up(_framed(faces).flatten(0, 1), xy, "bilinear", "clamp", 0.0)
+    framed = _framed(faces.to(torch.promote_types(faces.dtype, torch.float32)))
+    values = look_up(framed.flatten(0, 1), xy, "bilinear", "clamp", 0.0)
+    return values.to(torch.promote_types(faces.dtype, directions.dtype))
 
 
 def cubemap_directions(side: int) -> Tensor:
@@ -50,7 +52,8 @@ def cubemap_directions(side: int) -> Tensor:
     >>> cubemap_directions(1)[:, 0, 0].tolist()[:2]
     [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]
     """
-    return _face_directions(2 * pixel_centers((side, side), torch.zeros(())) / side - 1)
+    size = check_size("(side, side)", (side, side))
+    return _face_directions(2 * pixel_centers(size, torch.zeros(())) / side - 1)
 
 
 def sample_panorama(image: Tensor, directions: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ def sample_panorama(image: Tensor, directions: Tensor) -> Tensor:
 
     Args:
         image: [H, W, C] with an even W; the upper border is +y, the middle looks along -z, +x is to the right.
-        directions: [..., 3] of any length, world frame. The zero vector and NaN have a zero gradient.
+        directions: [..., 3] of any length, world frame. The zero vector, infinity and NaN have a zero gradient.
 
     Returns:
         [..., C].
@@ -74,15 +77,16 @@ def sample_panorama(image: Tensor, directions: Tensor) -> Tensor:
             f"image must be (H, W, C) with an even W, to meet itself over the poles; got {shape_of(image)}"
         )
     check_tensor("directions", directions, last=3)
-    x, y, z = directions.unbind(-1)
-    level = torch.where(x * x + z * z > 0, 1.0, 0.0).bool()  # false at the poles and for NaN, where longitude is any
+    x, y, z = _of_unit_size(directions).unbind(-1)
+    level = x * x + z * z > 0  # false at the poles, where longitude is any
     x, z = torch.where(level, x, 0.0), torch.where(level, z, -1.0)
     longitude = steady.atan2(x, -z)
     horizontal = torch.sqrt(x * x + z * z)
-    latitude = steady.atan2(torch.where(level, horizontal, 0.0), torch.where(y.isnan(), 0.0, y))  # from +y
+    latitude = steady.atan2(torch.where(level, horizontal, 0.0), y)  # from +y
     xy = torch.stack([(longitude / (2 * math.pi) + 0.5) * width, latitude / math.pi * height + 1], -1)
     poles = [row.roll(width // 2, 1) for row in (image[:1], image[-1:])]
-    return look_up(torch.cat([poles[0], image, poles[1]]), xy, "bilinear", ("wrap", "clamp"), 0.0)
+    values = look_up(torch.cat([poles[0], image, poles[1]]), xy, "bilinear", ("wrap", "clamp"), 0.0)
+    return values.to(torch.promote_types(image.dtype, directions.dtype))
 
 
 def panorama_directions(size: tuple[int, int]) -> Tensor:
@@ -91,7 +95,7 @@ def panorama_directions(size: tuple[int, int]) -> Tensor:
     >>> panorama_directions((1, 2))[..., 0].tolist()
     [[-1.0, 1.0]]
     """
-    height, width = size
+    height, width = check_size("size", size)
     x, y = pixel_centers(size, torch.zeros((), dtype=torch.float64)).unbind(-1)
     longitude, latitude = (x / width - 0.5) * 2 * math.pi, y / height * math.pi
     ring = latitude.sin()
@@ -99,18 +103,27 @@ def panorama_directions(size: tuple[int, int]) -> Tensor:
     return directions.to(torch.get_default_dtype())
 
 
+def _of_unit_size(directions: Tensor) -> Tensor:
+    """Directions whose largest component is 1 or -1, in single precision at least; 0 where there is no direction.
+
+    So squares neither overflow nor vanish. What is too short for a gradient, which is as large as it is short, is 0.
+    """
+    directions = directions.to(torch.promote_types(directions.dtype, torch.float32))
+    least = torch.finfo(directions.dtype).tiny / torch.finfo(directions.dtype).eps
+    size = directions.detach().abs().amax(-1, keepdim=True)
+    usable = (size > least) & (size < torch.inf)  # false for NaN
+    return torch.where(usable, directions, 0.0) / torch.where(usable, size, 1.0)
+
+
 def _on_cube(directions: Tensor) -> tuple[Tensor, Tensor]:
     """The face [...] of each direction, and its (s, t) [..., 2] there, in [0, 1]."""
-    size = directions.detach().abs().nan_to_num(0.0)
-    axis = size.argmax(-1)
+    axis = directions.detach().abs().argmax(-1)
     main = directions.gather(-1, axis.unsqueeze(-1)).squeeze(-1)
     face = 2 * axis + (main.detach() < 0)
     axes, signs = directions.new_tensor(_AXES).long()[face], directions.new_tensor(_SIGNS)[face]
     s, t = (directions.gather(-1, axes[..., i : i + 1]).squeeze(-1) * signs[..., i] for i in range(2))
-    usable = (main.detach() != 0) & directions.detach().isfinite().all(-1)
-    length = torch.where(usable, main.abs(), 1.0)
-    st = torch.stack([torch.where(usable, s, 0.0) / length, torch.where(usable, t, 0.0) / length], -1)
-    return face, (st + 1) / 2
+    length = torch.where(main.detach() != 0, main.abs(), 1.0)
+    return face, (torch.stack([s / length, t / length], -1) + 1) / 2
 
 
 def _face_directions(st: Tensor) -> Tensor:

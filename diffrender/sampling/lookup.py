@@ -22,20 +22,20 @@ def lookup(images: Tensor, points: Tensor, how: Lookup) -> Tensor:
     dtype = torch.promote_types(wider, torch.float32)  # halves are computed with in single precision
     shape, image_of = _groups(batch, points)
     inner = points.shape[len(batch) : -1]
-    flat = points.to(dtype).expand(*shape, *inner, dimensions).reshape(image_of.shape[0], -1, dimensions)
-    stack = images.to(dtype).reshape(-1, *images.shape[-dimensions - 1 :])
+    flat = points.to(dtype).expand(*shape, *inner, dimensions).reshape(len(image_of), math.prod(inner), dimensions)
+    stack = images.to(dtype).reshape(math.prod(batch), *images.shape[-dimensions - 1 :])
     values: Tensor = _Lookup.apply(stack.contiguous(), flat.contiguous(), image_of, how)
     return values.view(*shape, *inner, images.shape[-1]).to(wider)
 
 
 def spread(values: Tensor, points: Tensor, sizes: tuple[int, ...], how: Lookup) -> Tensor:
     """The adjoint of `lookup`: `values` [*batch, P, C] at `points` [*batch, P, D] added up: [*batch, *sizes, C]."""
-    batch, channels, dimensions = values.shape[:-2], values.shape[-1], points.shape[-1]
+    batch, (count, channels), dimensions = values.shape[:-2], values.shape[-2:], points.shape[-1]
     wider = torch.promote_types(values.dtype, points.dtype)
     dtype = torch.promote_types(wider, torch.float32)
     groups = math.prod(batch)
-    flat_values = values.to(dtype).reshape(groups, -1, channels).contiguous()
-    flat_points = points.to(dtype).reshape(groups, -1, dimensions).contiguous()
+    flat_values = values.to(dtype).reshape(groups, count, channels).contiguous()
+    flat_points = points.to(dtype).reshape(groups, count, dimensions).contiguous()
     image: Tensor = _Spread.apply(flat_values, flat_points, sizes, how)
     return image.view(*batch, *sizes, channels).to(wider)
 

@@ -171,6 +171,8 @@ def look_up(
         return lookup(image, points, how).to(wider)
     # The weights of every filter sum to 1.
     shift = torch.as_tensor(constant, dtype=image.dtype, device=image.device)
+    if shift.shape not in ((), image.shape[-1:]):
+        raise ValueError(f"constant must be a number, or one for each channel of {shape_of(image)}; got {constant!r}")
     return (lookup(image - shift, points, how) + shift).to(wider)
 
 
@@ -201,7 +203,7 @@ def check_lookup(
 
 def check_padding(padding: Any, dimensions: int) -> None:
     """Raise unless `padding` is a name, or one for each axis."""
-    found = paddings_of(padding, dimensions)
+    found = paddings_of(padding, dimensions) if isinstance(padding, Sequence) else ()
     if len(found) != dimensions or any(border not in PADDINGS for border in found):
         axes = "x and y" if dimensions == 2 else "x, y and z"
         raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, or one each for {axes}; got {padding!r}")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import OrthographicCamera
-from ..checks import check_tensor, shape_of
+from ..checks import check_size, check_tensor, shape_of
 from ..mesh import Mesh
 from ..scene import pack
 from ..visibility import face_image, pixel_rays
@@ -21,7 +21,7 @@ def covered_texels(mesh: Mesh, size: tuple[int, int]) -> Tensor:
     """
     if mesh.uvs is None or mesh.uv_faces is None:
         raise ValueError("mesh must have uvs to cover texels")
-    height, width = size
+    height, width = check_size("size", size)
     u, v = mesh.uvs.detach().unbind(-1)
     flat = Mesh(torch.stack([u * width, (1 - v) * height, torch.ones_like(u)], -1), mesh.uv_faces)
     camera = OrthographicCamera(1.0, 1.0, 0.0, 0.0, size=size).to(dtype=u.dtype, device=u.device)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..checks import check_tensor, shape_of
+from ..checks import check_size, check_tensor, shape_of
 from ..kernels import Lookup
 from .lookup import spread
 from .sample import Mode, Padding, check_lookup, check_padding, look_up, paddings_of
@@ -40,8 +40,8 @@ def splat(
     check_padding(padding, 2)
     if mode == "bspline" or "constant" in paddings_of(padding, 2):
         raise ValueError("splat has neither mode 'bspline' nor padding 'constant': they are no sums of texels alone")
-    height, width = size
-    check_lookup(values.new_empty(max(height, 0), max(width, 0), 1), xy, ("size", "xy"), mode, padding)
+    height, width = check_size("size", size)
+    check_lookup(values.new_empty(height, width, 1), xy, ("size", "xy"), mode, padding)
     how = Lookup(mode, paddings_of(padding, 2), (1.0, 1.0), (0.0, 0.0))
     return spread(values, xy, (height, width), how)
 

@@ -66,12 +66,35 @@ def test_gradients() -> None:
 
 
 def test_directions_without_a_direction_have_no_gradient() -> None:
-    at = torch.tensor([[0.0, 0, 0], [torch.nan, 1, 0], [0, 1, 0], [0, torch.inf, 0]], requires_grad=True)
+    none = [[0.0, 0, 0], [torch.nan, 1, 0], [0, torch.inf, 0], [torch.inf, torch.inf, -1], [1e-45, 1e-45, 0]]
+    at = torch.tensor([*none, [0, 1, 0]], requires_grad=True)
     for values in (sample_cubemap(torch.rand(6, 2, 2, 1), at), sample_panorama(torch.rand(2, 4, 1), at)):
         (gradient,) = torch.autograd.grad(values.sum(), at)
         assert values.isfinite().all()
         assert gradient.isfinite().all()
-        assert torch.equal(gradient[:2], torch.zeros(2, 3))
+        assert torch.equal(gradient[: len(none)], torch.zeros(len(none), 3))
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-20, 1e30, 3e38])
+def test_directions_may_have_any_length(length: float) -> None:
+    """Squares of these lengths are 0 or infinite in single precision."""
+    faces, image = random(6, 5, 5, 2).float(), random(6, 8, 2).float()
+    for lookup, images in ((sample_cubemap, faces), (sample_panorama, image)):
+        unit = directions(50).float().requires_grad_()
+        scaled = (length * unit.detach()).requires_grad_()
+        values = [lookup(images, d) for d in (unit, scaled)]
+        torch.testing.assert_close(*values, rtol=0, atol=2e-6)  # directions are rounded again
+        of_unit, of_scaled = (torch.autograd.grad(v.sum(), d)[0] for v, d in zip(values, (unit, scaled), strict=True))
+        # the gradient is as large as the length is small; of the largest, what is left is below the normal numbers
+        torch.testing.assert_close(of_scaled * length, of_unit, rtol=1e-3, atol=1e-4 if length < 1e38 else 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_computed_with_in_single_precision(dtype: torch.dtype) -> None:
+    at = directions(50).to(dtype)
+    for lookup, images in ((sample_cubemap, random(6, 5, 5, 2)), (sample_panorama, random(6, 8, 2))):
+        values = lookup(images.to(dtype), at)
+        assert torch.equal(values, lookup(images.to(dtype).float(), at.float()).to(dtype))
 
 
 def test_panorama_over_the_pole_meets_the_other_side() -> None:

@@ -395,6 +395,23 @@ def test_no_points_give_no_values_and_zero_gradients(mode: str) -> None:
     assert torch.equal(image.grad, torch.zeros_like(image))
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 5, 3), (2, 4, 5, 0), (0, 4, 5, 0)])
+def test_no_images_and_no_channels_give_no_values_and_zero_gradients(shape: tuple[int, ...]) -> None:
+    image, xy = torch.zeros(shape, requires_grad=True), torch.rand(shape[0], 7, 2, requires_grad=True)
+    values = sample(image, xy)
+    assert values.shape == (shape[0], 7, shape[-1])
+    gradients = torch.autograd.grad(values.sum(), (image, xy))
+    assert [g.shape for g in gradients] == [image.shape, xy.shape]
+    assert not gradients[1].any()
+
+
+def test_splines_are_as_precise_where_autocast_is_on() -> None:
+    image, xy = random_image(HEIGHT, WIDTH, 3, dtype=torch.float32), points_off_kinks(20).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = sample(image, xy, mode="bspline", padding="clamp")
+    assert torch.equal(values, sample(image, xy, mode="bspline", padding="clamp"))
+
+
 def test_result_has_the_wider_dtype() -> None:
     image, xy = torch.rand(3, 3, 1), torch.rand(5, 2)
     assert sample(image, xy).dtype == torch.float32
@@ -463,6 +480,12 @@ def test_unknown_names_are_explained() -> None:
         sample(image, xy, mode="linear")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"padding must be one of zeros, clamp.*; got 'border'"):
         sample(image, xy, padding="border")  # type: ignore[arg-type]
+    for padding in (None, 3, ("wrap",)):
+        with pytest.raises(ValueError, match=r"padding must be one of zeros, .*, or one each for x and y; got"):
+            sample(image, xy, padding=padding)  # type: ignore[arg-type]
+    for constant in (torch.zeros(4), [1.0], torch.zeros(1, 3)):
+        with pytest.raises(ValueError, match=r"constant must be a number, or one for each channel of \(4, 4, 3\)"):
+            sample(image, xy, padding="constant", constant=constant)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"uv must end in 2 \(u, v\).*uv.movedim\(0, -1\)"):
         sample_texture(image, torch.zeros(2, 9))
     with pytest.raises(ValueError, match=r"texture must be \[Ht, Wt, C\]"):

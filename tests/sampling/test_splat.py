@@ -66,11 +66,18 @@ def test_volume_reproduces_products_of_coordinates() -> None:
         sample_volume((x * y * z)[..., None], torch.zeros(3, 8).double())
 
 
+def test_nothing_splatted_is_an_empty_image() -> None:
+    for values in (torch.zeros(0, 3), torch.zeros(5, 0), torch.zeros(0, 5, 2), torch.zeros(2, 0, 1)):
+        result = splat(values, torch.zeros(*values.shape[:-1], 2), (4, 6))
+        assert torch.equal(result, torch.zeros(*values.shape[:-2], 4, 6, values.shape[-1]))
+
+
 def test_wrong_input_is_explained() -> None:
     with pytest.raises(ValueError, match=r"values \(..., P, C\) and xy \(..., P, 2\) must fit"):
         splat(torch.zeros(4, 1), torch.zeros(5, 2), (2, 2))
-    with pytest.raises(ValueError, match="at least one pixel"):
-        splat(torch.zeros(4, 1), torch.zeros(4, 2), (0, 2))
+    for size in ((0, 2), (-1, 2), (2.0, 2), 2):
+        with pytest.raises(ValueError, match=r"size must be \(height, width\) of the image, two whole numbers above 0"):
+            splat(torch.zeros(4, 1), torch.zeros(4, 2), size)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="neither mode 'bspline'"):
         splat(torch.zeros(4, 1), torch.zeros(4, 2), (2, 2), mode="bspline")
     with pytest.raises(ValueError, match=r"flow must be"):
