@@ -67,6 +67,7 @@ from .primitives import cube, grid, sphere, torus
 from .render import render
 from .reproject import rectify, reproject, undistort
 from .sampling import (
+    covered_texels,
     fill_texture,
     grid_sample,
     mip_pyramid,
@@ -126,6 +127,7 @@ __all__ = [
     "UnifiedCamera",
     "WeakPerspectiveCamera",
     "compose_poses",
+    "covered_texels",
     "cube",
     "decode_srgb",
     "encode_srgb",
