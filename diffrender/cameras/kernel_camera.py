@@ -40,7 +40,7 @@ class KernelCamera(Camera):
 
     @abc.abstractmethod
     def kernel_limits(self) -> tuple[Tensor | float, ...]:
-        """What the inverse needs besides: fold, bracket, limit and extent, see `kernels/warp_lens.py`."""
+        """What the inverse needs besides: fold, bracket, limit and extent, see `kernels/warp_lens_formulas.py`."""
 
     def frozen(self) -> Self:
         camera = copy.copy(self)

@@ -17,7 +17,7 @@ from .reference import barycentrics_reference, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
 from .transform import to_cameras
-from .warp_lens import MOST_COEFFICIENTS, LensKind, LensShape
+from .warp_lens_formulas import MOST_COEFFICIENTS, LensKind, LensShape
 
 __all__ = [
     "MOST_COEFFICIENTS",

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..derivatives import is_batched
 from .launch import array, launch_ranges, load_kernel, vectors
-from .warp_lens import TABLE, LensShape, make_lens_kernels, summed_parameters
+from .warp_lens import make_lens_kernels
+from .warp_lens_formulas import TABLE, LensShape, summed_parameters
 
 # Points whose gradients to the parameters are added up by one thread: a fixed number, so that the sums are always the
 # same; on CUDA fewer, for there are more threads.
