@@ -451,6 +451,19 @@ def test_folder_that_cannot_be_written_is_found_before_the_work(
     assert "is not writable" in error_line(capsys, ["fit", str(views), "-o", str(tmp_path / "new" / "out")])
 
 
+@pytest.mark.parametrize("option", ["-o", "--turntable"])
+def test_files_that_are_there_are_not_replaced_unasked(
+    option: str, ball: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / ("a.png" if option == "-o" else "a.gif")
+    file.write_text("mine")
+    command = ["render", ball, option, str(file), *SMALL, "--frames", "2"]
+    assert f"{option}: {file} is there already" in error_line(capsys, command)
+    assert file.read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert file.read_bytes()[1:4] in (b"PNG", b"IF8")
+
+
 def test_full_disk_is_one_line_and_leaves_no_half_file(
     ball: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

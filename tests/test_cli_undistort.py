@@ -35,6 +35,17 @@ def test_picture_is_that_of_the_library(files: Path, capsys: pytest.CaptureFixtu
     assert said[2] == f"wrote {files / 'a.npy'}"
 
 
+def test_no_picture_is_lost(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = str(files / "photo.png")
+    before = (files / "photo.png").read_bytes()
+    arguments = ["undistort", photo, "--camera", str(files / "lens.yml"), "-o", photo]
+    assert main(arguments) == 2
+    assert f"-o: {photo} is there already; choose another name, or replace it with" in capsys.readouterr().err
+    assert (files / "photo.png").read_bytes() == before
+    assert main([*arguments, "--overwrite"]) == 0
+    assert (files / "photo.png").read_bytes() != before
+
+
 def test_what_does_not_fit_is_said(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_calibration(files / "other.yml", PinholeCamera(1.0, 1.0, 1.0, 1.0, size=(10, 20)))
     photo, out = str(files / "photo.png"), str(files / "a.png")

@@ -149,6 +149,13 @@ def _corners(paths: list[Path], board: Board | None, progress: bool) -> tuple[Co
     return corners, board, [by_name[name] for name in corners.names], notes
 
 
+def _further_down(folder: Path) -> str:
+    """Which of its folders, and of theirs, hold images: the rest of a sentence about the folder itself."""
+    images = (file for pattern in ("*/*", "*/*/*") for file in folder.glob(pattern) if file.suffix.lower() in SUFFIXES)
+    found = sorted({file.parent for file in images})
+    return "" if not found else f"; there are in {', '.join(map(str, found[:3]))}{', ...' if len(found) > 3 else ''}"
+
+
 def _photographs(paths: list[Path]) -> list[Path]:
     """The files, and those in the folders, in the order of their names."""
     files: list[Path] = []
@@ -156,7 +163,7 @@ def _photographs(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
             if not inside:
-                raise FileNotFoundError(f"no images ({', '.join(SUFFIXES)}) in the folder {path}")
+                raise FileNotFoundError(f"no images ({', '.join(SUFFIXES)}) in the folder {path}{_further_down(path)}")
             files += inside
         elif not path.exists():
             raise FileNotFoundError(f"no such image file or folder: {path}")

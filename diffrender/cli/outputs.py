@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def check_output(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise unless a file `path` with one of the `suffixes` can be written."""
+def check_output(option: str, path: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Raise unless a file `path` with one of the `suffixes` can be written, and none is lost by it."""
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{option} must end in {', '.join(suffixes)}; got {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{option} must be a file; {path} is a folder")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{option}: {path} is there already; choose another name, or replace it with --overwrite")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{option}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):

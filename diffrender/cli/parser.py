@@ -158,6 +158,7 @@ def _add_render(commands: "argparse._SubParsersAction[Parser]") -> None:
     output.add_argument("-o", "--output", metavar="IMAGE", type=Path, help="picture: .png .jpg, or .npy (linear)")
     output.add_argument("--turntable", metavar="FILE", type=Path, help="animation, all the way around: .gif .mp4")
     output.add_argument("--frames", metavar="N", type=positive_int, default=48, help="of the turntable (default 48)")
+    output.add_argument("--overwrite", action="store_true", help="replace files of these names")
 
     camera = parser.add_argument_group("camera")
     camera.add_argument(
@@ -284,6 +285,7 @@ def _add_undistort(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="photograph: .png .jpg ...")
     parser.add_argument("--camera", metavar="FILE", type=Path, required=True, help=".json, or calibration .yml .xml")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="picture: .png .jpg, or .npy")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of this name")
     parser.add_argument(
         "--keep", metavar="A", type=share, default=0.0, help="0 crops to what is valid (default), 1 keeps everything"
     )

@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> None:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Before the work, so that nobody waits for an error."""
     if options.output is not None:
-        check_output("-o", options.output, (".png", ".jpg", ".jpeg", ".npy"))
+        check_output("-o", options.output, (".png", ".jpg", ".jpeg", ".npy"), overwrite=options.overwrite)
     if options.turntable is not None:
-        check_output("--turntable", options.turntable, (".gif", ".mp4"))
+        check_output("--turntable", options.turntable, (".gif", ".mp4"), overwrite=options.overwrite)
     opaque = [
         p for p in (options.output, options.turntable) if p is not None and p.suffix.lower() not in (".png", ".npy")
     ]

@@ -12,7 +12,7 @@ from .outputs import check_output, report
 
 def run(options: argparse.Namespace) -> None:
     """Load, undistort, write; say the new camera, and how much of the picture is there."""
-    check_output("-o", options.output, (".png", ".jpg", ".jpeg", ".npy"))
+    check_output("-o", options.output, (".png", ".jpg", ".jpeg", ".npy"), overwrite=options.overwrite)
     image = load_image(options.image)
     camera, _ = load_camera(str(options.camera))
     camera = camera.replace(R=torch.eye(3), t=torch.zeros(3))

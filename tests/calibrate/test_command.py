@@ -104,6 +104,7 @@ def test_photographs_get_a_straight_picture(
     [
         (["{tmp}/none.jpg", "--board", "9x6"], "no such image file or folder: {tmp}/none.jpg"),
         (["{tmp}/empty", "--board", "9x6"], "no images (.bmp, .jpeg"),
+        (["{tmp}", "--board", "9x6"], "in the folder {tmp}; there are in {tmp}/blank, {tmp}/deep/er"),
         (["{tmp}/blank", "--board", "9x6"], "9x6 inner corners (where four squares meet"),
         (["{tmp}/blank"], "board must say how many inner corners"),
         (["{tmp}/corners.json", "--board", "9x6"], "holds corners of a board of 8x6, not 9x6"),
@@ -119,7 +120,9 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
     dr.save_image(tmp_path / "blank" / "a.png", torch.full((40, 60, 3), 0.5))
+    dr.save_image(tmp_path / "deep" / "er" / "b.png", torch.full((40, 60, 3), 0.5))
     arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     assert main(["calibrate", *arguments, "-o", str(tmp_path / "out")]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
