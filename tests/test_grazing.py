@@ -602,7 +602,8 @@ def test_batch_is_its_views(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_bits_for_one_or_two_threads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrender.kernels.clipping.MIN_SHARE", 16)
+    for name in ("clipping.MIN_SHARE", "lookups.MIN_SHARE", "launch.MIN_WORK"):
+        monkeypatch.setattr(f"diffrender.kernels.{name}", 16)
     scene = pack(ball(4, torch.float32), camera_of(kind, 96, torch.float32))
     threads, results = torch.get_num_threads(), []
     try:

@@ -393,10 +393,11 @@ def test_lists_of_meshes_equal_single_images(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS + USERS_OWN)
-def test_number_of_threads_changes_nothing(kind: str) -> None:
+def test_number_of_threads_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = scene("soup", 3).to(dtype=torch.float32)
     one = camera_of(kind, (37, 29), torch.float32)
     cameras = stack_cameras([one, one.replace(t=(0.1, 0.0, 0.5)), one.replace(t=(0.0, 0.3, 0.5))])
+    monkeypatch.setattr("diffrender.kernels.launch.MIN_WORK", 1)
     threads = torch.get_num_threads()
     results = []
     try:
