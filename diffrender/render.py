@@ -12,6 +12,7 @@ from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, fragments_along, hold, interpolate, join_fragments
 from .grazing import Grazing, grazing, nowhere_grazing
+from .kernels import pixel_places
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
@@ -132,10 +133,7 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     """The covered pixels [N] (index into B * H * W) and their fragments."""
     flat = face_image.reshape(-1)
     pixel = (flat >= 0).nonzero().squeeze(-1)
-    _, height, width = face_image.shape
-    row = pixel // width  # of all views; divisions of whole numbers are dear
-    view = row // height
-    xy = torch.stack([pixel - row * width, row - view * height], dim=-1).to(scene.vertices.dtype) + 0.5
+    view, xy = pixel_places(pixel, scene.camera.size, scene.vertices)
     if rays.directions is None:
         origins, directions = scene.rays_at(view, xy)
     else:

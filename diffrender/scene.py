@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .cameras import Camera, LinearRays
 from .checks import extremes, shape_of
-from .kernels import project_linear, to_cameras
+from .derivatives import is_plain_autograd
+from .kernels import affine_rays, project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -123,6 +124,12 @@ class Scene:
         """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""
         if self.linear_rays is not None:
             parts = vars(self.linear_rays).values()
+            if self._rays_at_rest(xy):
+                assert self.stacked_rays is not None
+                directions = affine_rays(xy, view, self.stacked_rays, 3)
+                if self.camera.is_central:
+                    return directions.new_zeros(1).expand_as(directions), directions
+                return affine_rays(xy, view, self.stacked_rays, 0), directions
             one = self.num_views == 1
             rays = LinearRays(*(part.squeeze(0) if one else part.index_select(0, view) for part in parts))
             at = xy if one else xy.unsqueeze(1)
@@ -133,6 +140,12 @@ class Scene:
         if self.single is not None:
             return self.single.local_rays(xy)
         return self._by_view(view, xy, lambda camera, values: camera.local_rays(values))
+
+    def _rays_at_rest(self, xy: Tensor) -> bool:
+        """Whether nobody differentiates rays through pixels [N, 2]: kernels are enough, then."""
+        moving = [part for part in (xy, *vars(self.linear_rays).values()) if part.requires_grad]
+        asked = bool(moving) and torch.is_grad_enabled()
+        return not asked and xy.dtype == self.vertices.dtype and is_plain_autograd()
 
     def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""

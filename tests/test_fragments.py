@@ -231,6 +231,9 @@ def test_fused_interpolation_is_a_weighted_sum_of_rows(channels: int) -> None:
     few = [attribute[:, :2].clone().requires_grad_(), directions[:6].clone().requires_grad_()]
     assert torch.autograd.gradcheck(lambda a, w: interpolate_corners(a, faces, face[:6], w), few)
     assert torch.autograd.gradgradcheck(lambda a, w: interpolate_corners(a, faces, face[:6], w), few)
+    assert torch.autograd.gradcheck(
+        lambda a, w: interpolate_corners(a, faces, face[:6], w), few, check_batched_grad=True
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,7 +16,7 @@ from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattere
 from .reference import barycentrics_reference, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
-from .transform import to_cameras
+from .transform import affine_rays, pixel_places, to_cameras
 from .warp_lens_formulas import MOST_COEFFICIENTS, LensKind, LensShape
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "PyramidLookup",
     "RayTree",
     "SortedRays",
+    "affine_rays",
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
@@ -45,6 +46,7 @@ __all__ = [
     "image_slots",
     "interpolate_corners",
     "piece_middles",
+    "pixel_places",
     "project_lens",
     "project_linear",
     "rasterize_linear",

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..derivatives import is_batched
 from ..gather import gather
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_interpolation import make_interpolation_kernels
@@ -40,10 +41,12 @@ class _Interpolate(torch.autograd.Function):
         attribute, faces, face_index, weights = ctx.saved_tensors
         of_attribute, _, _, of_weights = ctx.needs_input_grad
         gradient = gradients[0].contiguous()
-        if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            again = interpolate_corners_reference(attribute, faces, face_index, weights)
+        if torch.is_grad_enabled() or is_batched(gradient):  # to be differentiated again, or several at once
+            again = torch.is_grad_enabled()
+            with torch.enable_grad():
+                values = interpolate_corners_reference(attribute, faces, face_index, weights)
             wanted = [x for x, asked in ((attribute, of_attribute), (weights, of_weights)) if asked]
-            found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=True))
+            found = iter(torch.autograd.grad(values, wanted, gradient, create_graph=again))
             return next(found) if of_attribute else None, None, None, next(found) if of_weights else None
         attribute_gradient = weight_gradient = None
         if of_attribute:

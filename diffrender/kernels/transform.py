@@ -1,7 +1,7 @@
-"""World points to the frames of cameras.
+"""World points to the frames of cameras, pixels to their places and rays: small sums over many rows, fused.
 
-A matrix product would do the same; but torch's starts its own threads, and while these wait for more to do, they take
-the cores of ours.
+A matrix product would bring points to cameras, too; but torch's starts its own threads, and while these wait for more
+to do, they take the cores of ours.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .launch import launch_ranges, load_kernel, vectors
+from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_transform import make_transform_kernels
 
 MIN_SHARE = 32768  # fewer points are not worth a second thread
@@ -41,3 +41,20 @@ class _ToCameras(torch.autograd.Function):
             gradient.mT @ points if of_R else None,
             gradient.sum(1) if of_t else None,
         )
+
+
+def pixel_places(pixel: Tensor, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """The images [N] of pixels [N] (index into B * H * W) and their centres [N, 2] there, in the type of `like`."""
+    kernel = load_kernel(make_transform_kernels, "pixel_places", like)
+    view, xy = torch.empty_like(pixel), like.new_empty(len(pixel), 2)
+    launch_ranges(kernel, len(pixel), [array(pixel), *size], [array(view), vectors(xy)], like, MIN_SHARE)
+    return view, xy
+
+
+def affine_rays(xy: Tensor, view: Tensor, rays: Tensor, part: int) -> Tensor:
+    """Origins (`part` 0) or directions (3) [N, 3] of `rays` [B, 6, 3] at pixels [N, 2], as `LinearRays.at` has them."""
+    kernel = load_kernel(make_transform_kernels, "affine_rays", rays)
+    values = rays.new_empty(len(xy), 3)
+    inputs = [vectors(xy), array(view.contiguous()), vectors(rays), part]
+    launch_ranges(kernel, len(xy), inputs, [vectors(values)], rays, MIN_SHARE)
+    return values

@@ -1,4 +1,4 @@
-"""The Warp kernel of `to_cameras`."""
+"""The Warp kernels of `transform`: world points to cameras, pixels to their places and rays."""
 
 # mypy: ignore-errors
 # (Warp's language, not Python's)
@@ -15,12 +15,14 @@ class TransformKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
     to_cameras: Any
+    pixel_places: Any
+    affine_rays: Any
 
 
 @cache
 def make_transform_kernels(real: Any) -> TransformKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
-    _, vec3, dot3, *_ = make_math(real)
+    vec2, vec3, dot3, *_ = make_math(real)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def to_cameras(
@@ -38,4 +40,39 @@ def make_transform_kernels(real: Any) -> TransformKernels:
         rotated = vec3(dot3(rotations[view, 0], p), dot3(rotations[view, 1], p), dot3(rotations[view, 2], p))
         moved[i] = rotated + translations[view]
 
-    return TransformKernels(to_cameras)
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def pixel_places(
+        pixels: wp.array(dtype=wp.int64),
+        height: int,
+        width: int,
+        first: int,
+        views: wp.array(dtype=wp.int64),
+        xy: wp.array(dtype=vec2),
+    ):
+        """The image of a pixel, counted through all of them, and its centre there."""
+        i = first + wp.tid()
+        pixel = pixels[i]
+        row = pixel / wp.int64(width)  # of all images
+        view = row / wp.int64(height)
+        views[i] = view
+        half = real(0.5)
+        xy[i] = vec2(real(pixel - row * wp.int64(width)) + half, real(row - view * wp.int64(height)) + half)
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def affine_rays(
+        xy: wp.array(dtype=vec2),
+        views: wp.array(dtype=wp.int64),
+        rays: wp.array2d(dtype=vec3),
+        part: int,
+        first: int,
+        values: wp.array(dtype=vec3),
+    ):
+        """Origins (part 0) or directions (part 3) of rays, as `LinearRays` has them."""
+        i = first + wp.tid()
+        view = int(0)
+        if rays.shape[0] > 1:
+            view = int(views[i])
+        p = xy[i]
+        values[i] = (rays[view, part] + p[0] * rays[view, part + 1]) + p[1] * rays[view, part + 2]
+
+    return TransformKernels(to_cameras, pixel_places, affine_rays)

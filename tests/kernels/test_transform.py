@@ -1,0 +1,51 @@
+"""The kernels of `transform` against plain torch, bit for bit."""
+
+import pytest
+import torch
+
+from diffrender.cameras import Camera, OrthographicCamera, PinholeCamera, stack_cameras
+from diffrender.kernels import affine_rays, pixel_places
+from diffrender.mesh import Mesh
+from diffrender.scene import pack
+
+SIZE = (7, 11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_places_of_pixels_are_their_images_and_centres(dtype: torch.dtype) -> None:
+    pixel = torch.randperm(3 * 77, generator=torch.Generator().manual_seed(0))[:100]
+    view, xy = pixel_places(pixel, SIZE, torch.zeros(0, dtype=dtype))
+    images, rows, columns = torch.meshgrid(*map(torch.arange, (3, *SIZE)), indexing="ij")
+    assert torch.equal(view, images.reshape(-1)[pixel])
+    assert torch.equal(xy, torch.stack([columns, rows], dim=-1).reshape(-1, 2)[pixel].to(dtype) + 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_views", [1, 3])
+@pytest.mark.parametrize("central", [True, False])
+def test_rays_of_a_scene_have_the_bits_of_the_camera(central: bool, num_views: int, dtype: torch.dtype) -> None:
+    """With and without a gradient: visibility asks for the same rays in an order of its own."""
+    make = PinholeCamera if central else OrthographicCamera
+    cameras: list[Camera] = [
+        make(*torch.tensor([9.3 + i, 8.7, 5.2, 3.9 - i], dtype=dtype), size=SIZE) for i in range(num_views)
+    ]
+    triangle = Mesh(torch.tensor([[0.0, 0, 2], [1, 0, 2], [0, 1, 2]], dtype=dtype), torch.tensor([[0, 1, 2]]))
+    scene = pack(triangle, stack_cameras(cameras))
+    generator = torch.Generator().manual_seed(1)
+    view = torch.randint(num_views, (50,), generator=generator)
+    xy = 11 * torch.rand(50, 2, generator=generator, dtype=dtype)
+    found = scene.rays_at(view, xy)
+    assert scene.linear_rays is not None
+    for i, camera in enumerate(cameras):
+        mine = view == i
+        rays = camera.linear_rays()
+        assert rays is not None
+        for values, expected in zip(found, rays.at(xy[mine]), strict=True):
+            assert torch.equal(values[mine], expected.expand_as(values[mine]))
+    leaf = xy.clone().requires_grad_()
+    moving = scene.rays_at(view, leaf)
+    assert moving[1].requires_grad
+    for values, expected in zip(found, moving, strict=True):
+        assert torch.equal(values, expected)
+    assert scene.stacked_rays is not None
+    assert torch.equal(affine_rays(xy, view, scene.stacked_rays, 3), found[1])
