@@ -82,6 +82,7 @@ from .sampling import (
     splat,
     to_nchw,
     to_nhwc,
+    uv_seams,
     warp,
 )
 from .shading import (
@@ -193,6 +194,7 @@ __all__ = [
     "undistort",
     "unlit",
     "unwrap",
+    "uv_seams",
     "visibility",
     "warp",
 ]

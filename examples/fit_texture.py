@@ -2,10 +2,11 @@
 
     python examples/fit_texture.py
 
-An image of 512 x 512 texels on a surface cut into charts. Two things go wrong with textures, and one idea helps against
-both: the texture is a sum of images of many resolutions, and all of them are fitted. Texels that no picture shows get
-what is around them, by way of the coarse ones. And so do the texels just outside of a chart, which bilinear filtering
-reads at its border: no seam shows. Both are measured.
+An image of 512 x 512 texels on a surface cut into charts. Two things go wrong with textures. Texels that no picture shows
+stay as they were: here the texture is a sum of images of many resolutions, and all of them are fitted, so that such
+texels get what is around them, by way of the coarse ones. And colours jump where the surface was cut, as each side has
+texels of its own, which err on their own: here their difference along the cuts is a part of the loss. Both are measured;
+the jump without that part is 0.059.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from diffrender.losses import color_loss, psnr
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 SIZE = 512
+SEAMS = 0.3  # weight of the jumps in the loss
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
@@ -46,6 +48,16 @@ def painted(texture: Tensor) -> dr.Mesh:
     return truth.replace(materials=(dr.Material("fitted", texture=texture),))
 
 
+# Seams: edges whose two faces have uvs of their own there. A share of the way along them is one place on both sides.
+seams = dr.uv_seams(truth)
+
+
+def jump(texture: Tensor, share: Tensor) -> Tensor:
+    """Mean difference of colour across the seams, at a share [S, 1, 1] of the way along each."""
+    left, right = dr.sample_texture(texture, torch.lerp(seams[:, :, 0], seams[:, :, 1], share)).unbind(1)
+    return (left - right).abs().mean()
+
+
 # The unknowns: images of 512, 256, ... 16 texels. Their sum starts grey.
 pyramid = [torch.full((SIZE >> k, SIZE >> k, 3), 0.3 / 6).requires_grad_() for k in range(6)]
 optimizer = torch.optim.Adam(pyramid, lr=0.02)
@@ -55,6 +67,7 @@ for _ in (bar := tqdm(range(args.steps), desc="texture")):
     texture = torch.stack([enlarged(level) for level in pyramid]).sum(0)
     rendered = dr.render(painted(texture), cameras[some], lights=lights, samples=2, intersecting=False)[..., :3]
     loss = color_loss(rendered, images[some], mask=masks[some])
+    loss = loss + SEAMS * jump(texture, torch.rand(len(seams), 1, 1))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -64,13 +77,9 @@ with torch.no_grad():
     found = torch.stack([enlarged(level) for level in pyramid]).sum(0).clamp(0, 1)
 start = torch.full_like(found, 0.3)
 
-# The texels that count: those of charts, and of these the ones that the pictures show. Charts are drawn by a camera
-# that looks at the mesh spread out in its uv; what is shown, the gradient of the pictures' sum tells.
-assert truth.uvs is not None
-assert truth.uv_faces is not None
-spread_out = dr.Mesh(torch.nn.functional.pad(truth.uvs, (0, 1)), truth.uv_faces)
-above = dr.OrthographicCamera(SIZE, -SIZE, 0.0, SIZE, size=(SIZE, SIZE), t=(0.0, 0.0, 1.0))
-charts = dr.render(spread_out, above)[..., -1] > 0.99
+# The texels that count: those of charts, and of these the ones that the pictures show, as the gradient of the pictures'
+# sum tells.
+charts = dr.covered_texels(truth, (SIZE, SIZE))
 leaf = start.clone().requires_grad_()
 (share,) = torch.autograd.grad(dr.render(painted(leaf), cameras, intersecting=False).sum(), leaf)
 shown = charts & (share.sum(-1) > 0)
@@ -80,19 +89,6 @@ print(
 true_texture = truth.materials[0].texture
 assert true_texture is not None
 wanted = dr.to_nhwc(torch.nn.functional.interpolate(dr.to_nchw(true_texture[None]), size=(SIZE, SIZE), mode="area"))[0]
-
-# Seams: sides of triangles with different uv left and right. The mesh is closed, so sorted sides come in pairs.
-ends = torch.tensor([[0, 1], [1, 2], [2, 0]])
-sides = truth.faces[:, ends].reshape(-1, 2).sort(-1).values
-pair = (sides[:, 0] * truth.num_vertices + sides[:, 1]).argsort(stable=True).reshape(-1, 2)
-middles = truth.uvs[truth.uv_faces[:, ends].reshape(-1, 2)].mean(1)[pair]  # [E, 2, 2] uv of each side's middle, twice
-seams = middles[(middles[:, 0] - middles[:, 1]).abs().amax(-1) > 1e-4]
-
-
-def jump(texture: Tensor) -> float:
-    """Mean difference of colour across the seams."""
-    left, right = dr.sample_texture(texture, seams).unbind(1)
-    return float((left - right).abs().mean())
 
 
 def test_psnr(texture: Tensor) -> float:
@@ -116,8 +112,10 @@ dr.save_image(args.out / "fit_texture.png", torch.cat([*panels, dr.to_nhwc(sheet
 print(
     f"wrote {args.out / 'fit_texture.png'}: truth, start, fit, 4 x their difference (white: none); the fitted texture"
 )
+middle = torch.full((1, 1, 1), 0.5)
 print(
-    f"colour jumps across {len(seams)} places on seams by {jump(found):.4f}, of the true texture by {jump(wanted):.4f}"
+    f"colour jumps in the middles of {len(seams)} edges on seams by {jump(found, middle):.4f}, "
+    f"of the true texture by {jump(wanted, middle):.4f}"
 )
 print(f"PSNR of the texture where shown: {psnr(found, wanted, mask=shown.float()):.2f} dB")
 print(f"PSNR of held-out pictures: {test_psnr(start):.2f} dB at the start, {test_psnr(found):.2f} dB at the end")

@@ -6,7 +6,7 @@ from .grid_sample import grid_sample
 from .layouts import to_nchw, to_nhwc
 from .mips import MAX_PROBES, mip_pyramid, sample_anisotropic, sample_trilinear
 from .sample import sample, sample_nearest, sample_texture, sample_volume
-from .seams import covered_texels, fill_texture
+from .seams import covered_texels, fill_texture, uv_seams
 from .splat import pixel_centers, splat, warp
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "to_nchw",
     "to_nhwc",
     "uv_footprints",
+    "uv_seams",
     "warp",
 ]

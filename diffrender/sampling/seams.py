@@ -1,4 +1,4 @@
-"""Textures beyond their charts: what a filter reads next to a seam of the uv map, filled so that it shows nothing."""
+"""Seams of the uv map: where they are, and what a filter reads next to them, filled so that it shows nothing."""
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from ..cameras import OrthographicCamera
 from ..checks import check_size, check_tensor, shape_of
 from ..mesh import Mesh
 from ..scene import pack
+from ..topology import halfedge_ends
 from ..visibility import face_image, pixel_rays
 from .layouts import to_nchw, to_nhwc
 
@@ -19,15 +20,38 @@ def covered_texels(mesh: Mesh, size: tuple[int, int]) -> Tensor:
     >>> covered_texels(sphere(), (8, 8)).shape
     torch.Size([8, 8])
     """
-    if mesh.uvs is None or mesh.uv_faces is None:
-        raise ValueError("mesh must have uvs to cover texels")
+    uvs, uv_faces = _uv_map(mesh)
     height, width = check_size("size", size)
-    u, v = mesh.uvs.detach().unbind(-1)
-    flat = Mesh(torch.stack([u * width, (1 - v) * height, torch.ones_like(u)], -1), mesh.uv_faces)
+    u, v = uvs.detach().unbind(-1)
+    flat = Mesh(torch.stack([u * width, (1 - v) * height, torch.ones_like(u)], -1), uv_faces)
     camera = OrthographicCamera(1.0, 1.0, 0.0, 0.0, size=size).to(dtype=u.dtype, device=u.device)
     with torch.no_grad():
         scene = pack(flat, camera)
         return face_image(scene, pixel_rays(scene.camera), False)[0] >= 0
+
+
+def uv_seams(mesh: Mesh) -> Tensor:
+    """Where the uv map is cut: [S, 2, 2, 2] for each of S edges its two sides, of each the two ends, (u, v).
+
+    A share of the way along one side is the same place on the surface as that share along the other one, so that
+
+        left, right = sample_texture(texture, torch.lerp(seams[:, :, 0], seams[:, :, 1], share)).unbind(1)
+
+    differ by as much as the seams show; in a loss, their difference takes it away. Only edges of two faces count.
+
+    >>> from diffrender.primitives import cube
+    >>> left, right = uv_seams(cube())[0].tolist()  # the lower side of one square goes on at the left side of another
+    >>> left, right
+    ([[0.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]])
+    """
+    uvs, uv_faces = _uv_map(mesh)
+    topology = mesh.topology
+    edge = (topology.seam & (topology.edge_count == 2)).nonzero().squeeze(1)
+    side = topology.edge_start[edge, None] + torch.arange(2, device=edge.device)
+    ends = torch.stack(halfedge_ends(uv_faces), -1)[topology.edge_halfedges[side]]
+    ends = torch.where(topology.forward[side].unsqueeze(-1), ends, ends.flip(-1))  # the lower vertex first
+    found = uvs.index_select(0, ends.reshape(-1)).view(-1, 2, 2, 2)
+    return found[(found[:, 0] != found[:, 1]).flatten(1).any(1)]
 
 
 def fill_texture(texture: Tensor, mask: Tensor) -> Tensor:
@@ -52,6 +76,12 @@ def fill_texture(texture: Tensor, mask: Tensor) -> Tensor:
     weight = mask.to(texture.dtype)[None, None]
     color = torch.where(mask.unsqueeze(-1), texture, 0.0)
     return to_nhwc(_fill(to_nchw(color)[None], weight))[0]
+
+
+def _uv_map(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    if mesh.uvs is None or mesh.uv_faces is None:
+        raise ValueError("mesh must have uvs: it has no texels and no seams without; dr.unwrap makes some")
+    return mesh.uvs, mesh.uv_faces
 
 
 def _fill(color: Tensor, weight: Tensor) -> Tensor:

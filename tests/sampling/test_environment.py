@@ -14,6 +14,8 @@ from diffrender.sampling import (
     panorama_directions,
     sample_cubemap,
     sample_panorama,
+    sample_texture,
+    uv_seams,
 )
 
 
@@ -160,6 +162,32 @@ def test_covered_texels_are_those_of_the_uv_map() -> None:
     assert not mask[:, 4:].any()
 
 
+@pytest.mark.parametrize("mesh", [dr.cube(), dr.torus(), dr.unwrap(dr.sphere(1), 32)], ids=["cube", "torus", "ball"])
+def test_seams_are_the_edges_whose_faces_have_other_uvs(mesh: dr.Mesh) -> None:
+    assert mesh.uvs is not None
+    assert mesh.uv_faces is not None
+    places, uvs = (list(map(tuple, x.tolist())) for x in (mesh.vertices, mesh.uvs))
+    sides: dict[tuple, list[tuple]] = {}
+    for face, uv_face in zip(mesh.faces.tolist(), mesh.uv_faces.tolist(), strict=True):
+        for i, j in ((0, 1), (1, 2), (2, 0)):
+            ends = sorted((places[face[k]], uvs[uv_face[k]]) for k in (i, j))
+            sides.setdefault(tuple(place for place, _ in ends), []).append(tuple(uv for _, uv in ends))
+    expected = {frozenset(zip(*two, strict=True)) for two in sides.values() if two[0] != two[1]}
+    expected |= {frozenset(zip(*reversed(two), strict=True)) for two in sides.values() if two[0] != two[1]}
+    seams = uv_seams(mesh).tolist()
+    found = {frozenset((tuple(a), tuple(b)) for a, b in zip(*two, strict=True)) for two in seams}
+    found |= {frozenset((tuple(b), tuple(a)) for a, b in zip(*two, strict=True)) for two in seams}
+    assert len(seams) > 0
+    assert found == expected
+
+
+def test_textures_that_repeat_show_no_seam_where_they_do() -> None:
+    seams, share = uv_seams(dr.torus()), torch.rand(72, 1, 1, generator=torch.Generator().manual_seed(0))
+    texture = random(16, 16, 3).float()
+    left, right = sample_texture(texture, torch.lerp(seams[:, :, 0], seams[:, :, 1], share)).unbind(1)
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-5)  # uv of 1 in float32, 16 texels with slopes up to 1
+
+
 def test_wrong_input_is_explained() -> None:
     with pytest.raises(ValueError, match=r"faces must be \(6, N, N, C\)"):
         sample_cubemap(torch.zeros(6, 2, 3, 1), torch.zeros(1, 3))
@@ -171,3 +199,7 @@ def test_wrong_input_is_explained() -> None:
         fill_texture(torch.zeros(2, 2, 1), torch.zeros(2, 2))
     with pytest.raises(ValueError, match="at least one texel"):
         fill_texture(torch.zeros(2, 2, 1), torch.zeros(2, 2, dtype=torch.bool))
+    bare = dr.torus().replace(uvs=None, uv_faces=None)
+    for ask in (uv_seams, lambda mesh: covered_texels(mesh, (4, 4))):
+        with pytest.raises(ValueError, match=r"mesh must have uvs.*dr.unwrap"):
+            ask(bare)
