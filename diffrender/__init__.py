@@ -8,193 +8,41 @@
 torch.Size([48, 64, 4])
 """
 
-from .cameras import (
-    Camera,
-    CylindricalCamera,
-    DoubleSphereCamera,
-    EquirectangularCamera,
-    EUCMCamera,
-    FisheyeCamera,
-    FOVCamera,
-    OpenCVCamera,
-    OrthographicCamera,
-    PinholeCamera,
-    RayCamera,
-    Rig,
-    ScaramuzzaCamera,
-    ThinPrismFisheyeCamera,
-    UnifiedCamera,
-    WeakPerspectiveCamera,
-    compose_poses,
-    from_kornia,
-    from_opencv,
-    from_opencv_fisheye,
-    from_opencv_omnidir,
-    from_opengl,
-    from_opengl_pose,
-    from_pytorch3d,
-    from_pytorch3d_fov,
-    from_trimesh,
-    invert_pose,
-    look_at,
-    matrix_to_quaternion,
-    matrix_to_rotation_6d,
-    orbit_poses,
-    quaternion_to_matrix,
-    rotation_6d_to_matrix,
-    se3_exp,
-    se3_log,
-    so3_exp,
-    so3_log,
-    stack_cameras,
-    to_kornia,
-    to_opencv,
-    to_opengl,
-    to_opengl_pose,
-    to_pytorch3d,
-    to_trimesh,
-)
-from .filtered import FilteredTexture
-from .fragments import Fragments, interpolate
-from .io.calibration import load_calibration, save_calibration
-from .io.colmap import load_colmap, save_colmap
-from .io.datasets import load_dataset
-from .io.image_set import ImageSet
-from .io.images import decode_srgb, encode_srgb, load_image, save_animation, save_image
-from .io.meshes import load_mesh, save_mesh
-from .mesh import Material, Mesh, join
-from .primitives import cube, grid, sphere, torus
-from .render import render
-from .reproject import rectify, reproject, undistort
-from .sampling import (
-    covered_texels,
-    fill_texture,
-    grid_sample,
-    mip_pyramid,
-    sample,
-    sample_anisotropic,
-    sample_cubemap,
-    sample_nearest,
-    sample_panorama,
-    sample_texture,
-    sample_trilinear,
-    sample_volume,
-    splat,
-    to_nchw,
-    to_nhwc,
-    uv_seams,
-    warp,
-)
-from .shading import (
-    AmbientLight,
-    DirectionalLight,
-    Lambert,
-    Light,
-    PointLight,
-    SphericalHarmonicsLight,
-    unlit,
-)
-from .unwrap import unwrap
-from .visibility import visibility
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .names import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AmbientLight",
-    "Camera",
-    "CylindricalCamera",
-    "DirectionalLight",
-    "DoubleSphereCamera",
-    "EUCMCamera",
-    "EquirectangularCamera",
-    "FOVCamera",
-    "FilteredTexture",
-    "FisheyeCamera",
-    "Fragments",
-    "ImageSet",
-    "Lambert",
-    "Light",
-    "Material",
-    "Mesh",
-    "OpenCVCamera",
-    "OrthographicCamera",
-    "PinholeCamera",
-    "PointLight",
-    "RayCamera",
-    "Rig",
-    "ScaramuzzaCamera",
-    "SphericalHarmonicsLight",
-    "ThinPrismFisheyeCamera",
-    "UnifiedCamera",
-    "WeakPerspectiveCamera",
-    "compose_poses",
-    "covered_texels",
-    "cube",
-    "decode_srgb",
-    "encode_srgb",
-    "fill_texture",
-    "from_kornia",
-    "from_opencv",
-    "from_opencv_fisheye",
-    "from_opencv_omnidir",
-    "from_opengl",
-    "from_opengl_pose",
-    "from_pytorch3d",
-    "from_pytorch3d_fov",
-    "from_trimesh",
-    "grid",
-    "grid_sample",
-    "interpolate",
-    "invert_pose",
-    "join",
-    "load_calibration",
-    "load_colmap",
-    "load_dataset",
-    "load_image",
-    "load_mesh",
-    "look_at",
-    "matrix_to_quaternion",
-    "matrix_to_rotation_6d",
-    "mip_pyramid",
-    "orbit_poses",
-    "quaternion_to_matrix",
-    "rectify",
-    "render",
-    "reproject",
-    "rotation_6d_to_matrix",
-    "sample",
-    "sample_anisotropic",
-    "sample_cubemap",
-    "sample_nearest",
-    "sample_panorama",
-    "sample_texture",
-    "sample_trilinear",
-    "sample_volume",
-    "save_animation",
-    "save_calibration",
-    "save_colmap",
-    "save_image",
-    "save_mesh",
-    "se3_exp",
-    "se3_log",
-    "so3_exp",
-    "so3_log",
-    "sphere",
-    "splat",
-    "stack_cameras",
-    "to_kornia",
-    "to_nchw",
-    "to_nhwc",
-    "to_opencv",
-    "to_opengl",
-    "to_opengl_pose",
-    "to_pytorch3d",
-    "to_trimesh",
-    "torus",
-    "undistort",
-    "unlit",
-    "unwrap",
-    "uv_seams",
-    "visibility",
-    "warp",
-]
+LIKE_MODULES = frozenset({"render", "reproject", "unwrap", "visibility"})  # functions called as the module they are in
+
+
+class _Package(ModuleType):
+    """This package. Its names come when the first of them is asked for: `diffrender --help` need not wait for torch."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A module, or a name and all others with it, that is not there yet."""
+        if name not in LIKE_MODULES and find_spec(f"{self.__name__}.{name}"):
+            return import_module(f".{name}", self.__name__)
+        if name == "__all__" or not name.startswith("__"):
+            names = import_module(".names", self.__name__)
+            vars(self).update({known: getattr(names, known) for known in ("__all__", *names.__all__)})
+        if name not in vars(self):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return vars(self)[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Python enters modules here when they are imported: not in the place of functions."""
+        if not (name in LIKE_MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__all__, *super().__dir__()})
+
+
+sys.modules[__name__].__class__ = _Package

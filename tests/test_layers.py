@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import diffrender as dr
+
 PACKAGE = Path(__file__).resolve().parents[1] / "diffrender"
 
 # Lower ones first; modules of one line may not import each other, except within one folder.
@@ -33,6 +35,7 @@ LAYERS = (
     ("resurface",),
     ("fit", "calibrate", "testing"),
     ("cli",),
+    ("names",),
     ("__init__", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -97,6 +100,13 @@ def test_only_kernels_know_warp() -> None:
             assert "warp" not in roots, path
 
 
+def test_names_are_functions_also_where_their_module_came_first() -> None:
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert modules & set(dr.__all__) == dr.LIKE_MODULES
+    code = "".join(f"from diffrender.{name} import {name}\nassert dr.{name} is {name}\n" for name in dr.LIKE_MODULES)
+    subprocess.run([sys.executable, "-c", "import diffrender as dr\n" + code], check=True, cwd=PACKAGE.parent)
+
+
 def test_importing_the_package_prints_nothing_and_changes_nothing() -> None:
     """In a fresh process: no output, Warp not started, torch's settings and random state as they were.
 
@@ -110,6 +120,7 @@ torch.manual_seed(7)
 before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.random.get_rng_state())
 threads = threading.active_count()
 import diffrender
+diffrender.render  # and all other names with it
 after = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.random.get_rng_state())
 assert before[:3] == after[:3] and torch.equal(before[3], after[3])
 assert threading.active_count() == threads
