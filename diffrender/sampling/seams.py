@@ -59,7 +59,8 @@ def fill_texture(texture: Tensor, mask: Tensor) -> Tensor:
 
     Lookups next to a seam, and mip levels above all, read texels outside of the charts. Fit `fill_texture(texture,
     mask)` instead of the texture: what those texels get wrong is then put right inside of the charts, and nothing
-    foreign bleeds in. (Pull-push: Gortler et al., "The lumigraph", 1996, section 3.4, with means over 2 x 2 texels.)
+    foreign bleeds in. (Pull-push: Gortler et al., "The lumigraph", 1996, section 3.4, with means over 2 x 2 texels; at
+    each level what lies beside a chart is the mean of its neighbours there, and of no other chart.)
 
     Args:
         texture: [Ht, Wt, C].
@@ -85,13 +86,23 @@ def _uv_map(mesh: Mesh) -> tuple[Tensor, Tensor]:
 
 
 def _fill(color: Tensor, weight: Tensor) -> Tensor:
-    """Colours [1, C, H, W] where `weight` [1, 1, H, W] is 1; elsewhere from the level above."""
+    """Colours [1, C, H, W] where `weight` [1, 1, H, W] is 1; beside that from there; elsewhere from the level above."""
     height, width = color.shape[-2:]
     if height == width == 1:
         return color
+    near = _around(weight)
+    color = torch.where(weight > 0, color, _around(color) / near.clamp_min(1.0))
+    weight = near.clamp_max(1.0)
     smaller = ((height + 1) // 2, (width + 1) // 2)
     total = F.adaptive_avg_pool2d(weight, smaller)
     means = F.adaptive_avg_pool2d(color, smaller) / torch.where(total > 0, total, 1.0)
     above = _fill(means, (total > 0).to(color.dtype))
     spread = F.interpolate(above, size=(height, width), mode="bilinear", align_corners=False)
     return torch.where(weight > 0, color, spread)
+
+
+def _around(image: Tensor) -> Tensor:
+    """[1, C, H, W] sums over 3 x 3 texels."""
+    wide = F.pad(image, (1, 1, 1, 1))
+    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
+    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
