@@ -90,7 +90,7 @@ def render(
     pixel, inside = covered(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
     only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
-    moves = inside.barycentrics.requires_grad  # else nobody asks for the derivative that is all they add
+    moves = _moves(shader, inside, scene.mesh)  # else nobody asks for the derivative that is all they add
     steep = grazing(scene, cull_backfaces=only_fronts) if moves else nowhere_grazing(scene)
     sides, elsewhere = off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
@@ -115,6 +115,14 @@ def render(
         faces = face_image(scene, rays, cull_backfaces)
         pixel, inside = covered(scene, rays, faces)
     return image, center_buffers(scene, faces, pixel, inside, buffers)
+
+
+def _moves(shader: Shader, fragments: Fragments, mesh: Mesh) -> bool:
+    """Whether colours may change with where on the surface they are looked up; not so those of a silhouette alone."""
+    if not fragments.barycentrics.requires_grad or len(fragments) == 0:
+        return False
+    colors = shader(fragments[:1], mesh)
+    return not isinstance(colors, Tensor) or colors.requires_grad  # what is no tensor, checked_colors tells
 
 
 def checked_colors(shader: Shader, fragments: Fragments, mesh: Mesh) -> Tensor:

@@ -124,7 +124,7 @@ class Scene:
         """Camera-frame origins and directions [N, 3] of pixels `xy` [N, 2], each of its own `view` [N]."""
         if self.linear_rays is not None:
             parts = vars(self.linear_rays).values()
-            if self._rays_at_rest(xy):
+            if self._at_rest(xy):
                 assert self.stacked_rays is not None
                 directions = affine_rays(xy, view, self.stacked_rays, 3)
                 if self.camera.is_central:
@@ -141,11 +141,11 @@ class Scene:
             return self.single.local_rays(xy)
         return self._by_view(view, xy, lambda camera, values: camera.local_rays(values))
 
-    def _rays_at_rest(self, xy: Tensor) -> bool:
-        """Whether nobody differentiates rays through pixels [N, 2]: kernels are enough, then."""
-        moving = [part for part in (xy, *vars(self.linear_rays).values()) if part.requires_grad]
-        asked = bool(moving) and torch.is_grad_enabled()
-        return not asked and xy.dtype == self.vertices.dtype and is_plain_autograd()
+    def _at_rest(self, values: Tensor) -> bool:
+        """Whether nobody differentiates a linear camera's rays through `values`: kernels are enough, then."""
+        moving = any(part.requires_grad for part in (values, *vars(self.linear_rays).values()))
+        asked = moving and torch.is_grad_enabled()
+        return not asked and values.dtype == self.vertices.dtype and is_plain_autograd()
 
     def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""

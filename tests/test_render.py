@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from diffrender.cameras import (
     stack_cameras,
 )
 from diffrender.fragments import interpolate
+from diffrender.grazing import grazing
 from diffrender.mesh import Material, Mesh, join
 from diffrender.primitives import cube, grid, sphere
 from diffrender.render import covered, render
@@ -498,3 +500,29 @@ def test_materials_of_several_kinds_render_together() -> None:
     torch.testing.assert_close(image[:, 4:, :3], torch.tensor([1.0, 0.0, 0.0]).expand(8, 4, 3))
     shifted = render(mesh, PinholeCamera(1.0, 1.0, 0.25, 0.0, size=(8, 8)))  # the seam a quarter into a pixel
     torch.testing.assert_close(shifted[:, 4, :3], torch.tensor([0.8125, 0.0625, 0.0625]).expand(8, 3))
+
+
+def test_silhouettes_do_without_lookups_on_narrow_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where colours are the same all over the surface, nothing inside of it moves, and nobody looks for it."""
+    stage = import_module("diffrender.render")
+    ball = sphere(2)
+    camera = PinholeCamera(60.0, 60.0, 16.3, 15.8, size=(32, 32), t=(0.0, 0.1, 4.0))
+    painted = ball.vertices.abs()
+    asked: list[bool] = []
+    monkeypatch.setattr(stage, "grazing", lambda *given, **options: asked.append(True) or grazing(*given, **options))
+
+    def gradient(colors: Tensor | None) -> Tensor:
+        asked.clear()
+        vertices = ball.vertices.clone().requires_grad_()
+        image = render(Mesh(vertices, ball.faces, vertex_colors=colors), camera)
+        (image.square() * torch.linspace(0, 1, 32)[:, None]).sum().backward()
+        assert vertices.grad is not None
+        return vertices.grad
+
+    plain = gradient(None)
+    assert not asked
+    gradient(painted)
+    assert asked
+    monkeypatch.setattr(stage, "_moves", lambda *_: True)
+    assert torch.equal(gradient(None), plain)
+    assert asked
