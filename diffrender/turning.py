@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .fragments import Fragments
 from .scene import Scene
 
 PARTS = 8  # of an edge with an end that no ray meets: rays are asked for inside
@@ -63,6 +64,24 @@ def turning_faces(scene: Scene) -> Tensor:
     """[copies, F] the faces of which the camera sees both sides."""
     cosine = _at_corners(scene)
     return (cosine > 0).any(-1) & (cosine < 0).any(-1)
+
+
+@torch.no_grad()
+def at_turn(scene: Scene, fragments: Fragments, cosine: float) -> Tensor:
+    """[N] bool, the fragments on faces that turn, where the cosine between their normals and rays is below `cosine`.
+
+    Where a face turns, what is seen on it moves like 1 / cos (of the angle between ray and normal), without bound; and
+    edges there have points on the very ray that lies in the face's plane, where their colours are asked for.
+    """
+    turning = turning_faces(scene)
+    item = fragments.face_index + (turning.shape[1] * fragments.view if len(turning) > 1 else 0)
+    on = turning.reshape(-1).index_select(0, item)
+    index = on.nonzero().squeeze(-1)
+    view, xy, face = (x.index_select(0, index) for x in (fragments.view, fragments.xy, fragments.face_index))
+    a, b, c = scene.vertices.detach()[scene.corners(view, face)].unbind(1)
+    ray = scene.rays_at(view, xy)[1].to(a.dtype)
+    found = torch.cosine_similarity(torch.linalg.cross(b - a, c - a), ray, dim=-1).abs()
+    return on.index_copy(0, index, found < cosine)
 
 
 def _turns(scene: Scene) -> tuple[Tensor, Tensor]:

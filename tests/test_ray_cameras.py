@@ -7,12 +7,15 @@ import torch
 from lenses import MirrorBall, Pushbroom, RollingShutter, WaterPort
 from torch import Tensor
 
-from diffrender.cameras import Camera, stack_cameras
+from diffrender.cameras import Camera, so3_exp, stack_cameras
 from diffrender.kernels.reference import first_hit_reference
 from diffrender.mesh import Mesh
-from diffrender.primitives import torus
+from diffrender.primitives import sphere, torus
 from diffrender.render import render
+from diffrender.scene import pack
+from diffrender.shading import depth_shader
 from diffrender.testing import check_gradients, smooth_weights
+from diffrender.turning import turning_faces
 from diffrender.visibility import visibility
 
 SIZE = (24, 32)
@@ -35,6 +38,28 @@ def lens(kind: str, **changes: object) -> Camera:
 def ring() -> Mesh:
     mesh = torus(0.7, 0.3, dtype=torch.float64)
     return Mesh(mesh.vertices + torch.tensor([0.1, 0.0, 3.0]).double(), mesh.faces)
+
+
+@pytest.mark.parametrize(
+    "camera", [RollingShutter(64.0, size=(64, 64)), Pushbroom(64.0, 0.045, size=(64, 64))], ids=["rolling", "pushbroom"]
+)
+def test_faces_that_turn_beside_an_edge_do_not_outweigh_all_others(camera: Camera) -> None:
+    """Depth, along edges at whose points a face beside them is seen edge-on: it moves faster than anything there."""
+    camera, ball = camera.to(dtype=torch.float64), sphere(2, dtype=torch.float64)
+    shift = torch.tensor([0.1, 0.1, 2.6], dtype=torch.float64, requires_grad=True)
+    vertices = ball.vertices @ so3_exp(torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)).T
+    assert turning_faces(pack(Mesh(vertices + shift, ball.faces), camera)).any()
+    weights = smooth_weights(64, 64, 5)[..., 3]
+
+    def seen(shift: Tensor, samples: int) -> Tensor:
+        mesh = Mesh(vertices + shift, ball.faces)
+        return (weights * render(mesh, camera, shader=depth_shader, samples=samples)[..., 0]).sum()
+
+    (found,) = torch.autograd.grad(seen(shift, 1), shift)
+    with torch.no_grad():  # differences of images know no fragments that move
+        steps = 1e-3 * torch.eye(3, dtype=torch.float64)
+        expected = torch.stack([seen(shift + step, 4) - seen(shift - step, 4) for step in steps]) / 2e-3
+    assert (found - expected).norm() < 0.03 * expected.norm()
 
 
 @pytest.mark.parametrize("kind", ["rolling", "port", "mirror"])
