@@ -101,7 +101,7 @@ def render(
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))
     held_beside = held_beside | edges.rim.index_select(0, sides.piece)
-    if not scene.camera.is_central:
+    if not scene.camera.is_central and scene.linear_rays is None:
         held, held_beside = held | at_turn(scene, inside, AT_TURN), held_beside | at_turn(scene, beside, BESIDE_TURN)
     if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
         held_beside = held_beside | ~beside.front
