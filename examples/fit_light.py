@@ -7,7 +7,8 @@ can pictures from all around, for a matte surface looks the same from everywhere
 that stays: every piece of paint is seen under the light of many directions, and every direction lights many paints.
 What remains is one factor for each colour channel, twice the paint under half the light. It is fixed by a colour that
 is known, as photographers do with a grey card: here, the brass of the knob. The light is an environment, given by its
-spherical harmonics up to order two: 27 numbers.
+spherical harmonics up to order two: 27 numbers. The camera stays, too, so that no picture shows a surface that faces
+away from it: what the light from behind is like, these numbers guess from the rest.
 """
 
 import argparse
@@ -69,15 +70,17 @@ def painted() -> dr.Mesh:
     return truth.replace(materials=tuple(materials))
 
 
-def light_error(found: Tensor) -> float:
-    """Root mean square difference of what arrives on surfaces facing everywhere, relative to the true light's."""
+def light_error(found: Tensor, *, seen: bool) -> float:
+    """Root mean square difference of what arrives on surfaces that face the camera, or on those that face away,
+    relative to the true light's."""
     normals = dr.sphere(3).vertices
+    normals = normals[(normals @ camera.center > 0) == seen]
     arriving, wanted = (dr.SphericalHarmonicsLight(c).irradiance(normals, normals) for c in (found, true_light))
     return float((arriving - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
 
 
 with torch.no_grad():
-    start, start_error = painted(), light_error(light)
+    start, start_error = painted(), light_error(light, seen=True)
 optimizer = torch.optim.Adam([{"params": paints, "lr": 0.03}, {"params": [light], "lr": 0.05}], betas=(0.9, 0.99))
 slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.03, total_iters=args.steps)
 for _ in (bar := tqdm(range(args.steps), desc="paint and light")):
@@ -116,5 +119,7 @@ dr.save_image(args.out / "fit_light.png", torch.cat([*white, difference, *balls]
 print(f"wrote {args.out / 'fit_light.png'}: a new pose, true and found; its albedo, true, at the start, found, 4 x the")
 print("difference (white: none); the light on a white ball, true and found")
 before, after = (float(psnr(a[..., :3], albedos[0][..., :3], mask=albedos[0][..., 3]).mean()) for a in albedos[1:])
-print(f"light off by {start_error:.1%} at the start, {light_error(found_light):.2%} at the end")
+print(f"light off by {start_error:.1%} at the start, {light_error(found_light, seen=True):.2%} at the end")
+hidden = light_error(found_light, seen=False)
+print(f"light on what faces away from the camera, which no picture shows: off by {hidden:.1%}")
 print(f"PSNR of the albedo in new poses: {before:.2f} dB at the start, {after:.2f} dB at the end")

@@ -143,6 +143,7 @@ def test_example_custom_camera_has_right_gradients_and_comes_nearer(tmp_path: Pa
         ("fit_texture", r"colour jumps .* by (\S+), of the true texture", -0.02),
         ("fit_vertex_colors", r"PSNR of new views: .* (\S+) dB at the end", 43.0),
         ("fit_light", r"PSNR of the albedo in new poses: .* (\S+) dB at the end", 25.0),
+        ("fit_light", r"light off by .* (\S+)% at the end", -4.0),
         ("fit_template", r"from the template: (\S+) from the true surface", -0.008),
         ("fit_template", r"feet, nose and tail: .* (\S+) at the end", -0.1),
         ("fit_topology", r"ring, free: Euler characteristic 0, IoU of new views (\S+),", 0.988),
