@@ -33,7 +33,7 @@ def edge_lengths(mesh: Mesh, pull: Tensor, length: float) -> Tensor:
     corners = mesh.vertices[mesh.faces]
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
     around = torch.zeros_like(pull).index_add_(0, mesh.faces.reshape(-1), area.repeat_interleave(3))
-    pull, around = _spread(torch.stack([pull, around], dim=-1), mesh).unbind(-1)
+    pull, around = spread(torch.stack([pull, around], dim=-1), mesh).unbind(-1)
     density = pull / around.clamp(min=torch.finfo(around.dtype).tiny)
     typical = density.median()
     if not bool(typical > 0):  # nothing pulls at most of the mesh: nothing to be driven by
@@ -44,7 +44,7 @@ def edge_lengths(mesh: Mesh, pull: Tensor, length: float) -> Tensor:
     return length * finer.sqrt() * relative
 
 
-def _spread(values: Tensor, mesh: Mesh) -> Tensor:
+def spread(values: Tensor, mesh: Mesh) -> Tensor:
     """[V, C] means over each vertex and its neighbours, a few times over."""
     low, high = mesh.topology.edges.unbind(-1)
     count = 1 + torch.bincount(mesh.topology.edges.reshape(-1), minlength=mesh.num_vertices)[:, None]

@@ -24,8 +24,8 @@ class FitSettings:
         edges: "even", or "driven": before each stage but the first, edges become shorter where single views still pull
             at the shape, and longer elsewhere (`diffrender.fit.refine`). Better outlines
             of a quick and coarse fit; no better ones of a long and fine one.
-        appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images twice as
-            large fits an image on the surface, and the shape along with it.
+        appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images 2.5 times
+            as large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
         sheen: degree of the spherical harmonics by which colours depend on the direction of view, 1 or 2; 0: they look
             the same from everywhere, as they do in `mesh.glb` in any case.
@@ -92,12 +92,14 @@ class FitSettings:
     @property
     def stage_sizes(self) -> list[int]:
         """Longest side of the images of each stage."""
-        return [*self.image_sizes, *([2 * self.image_sizes[-1]] if self.appearance == "texture" else [])]
+        return [*self.image_sizes, *([5 * self.image_sizes[-1] // 2] if self.appearance == "texture" else [])]
 
     @property
     def stage_steps(self) -> list[int]:
-        """Steps of each stage: each twice as many as the next, which costs several times as much."""
-        weights = [2**k for k in reversed(range(len(self.stage_sizes)))]
+        """Steps of each stage: each twice as many as the next, which costs several times as much; a texture, which is
+        only begun then, as many as the one before."""
+        weights = [2**k for k in reversed(range(len(self.image_sizes)))]
+        weights += weights[-1:] if self.appearance == "texture" else []
         ends = [self.steps * sum(weights[: k + 1]) // sum(weights) for k in range(len(weights))]
         return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 

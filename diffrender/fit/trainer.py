@@ -27,6 +27,7 @@ from .settings import FitSettings
 from .share import of_the_first, own, rank, total
 from .sheen import CHANNELS, mean_harmonics
 from .start import carving_masks, start_mesh
+from .unseen import film_area, unseen_vertices
 from .views import View, Views, alike
 
 # Weights of the losses. Colours are sRGB in [0, 1], coverages in [0, 1], regularizers without unit.
@@ -35,6 +36,7 @@ SILHOUETTE = 1.0
 NORMALS = 0.02
 LAPLACIAN = 0.005  # the last two hardly count for the shape: they keep triangles from folding and degenerating
 EDGES = 0.0005
+FILM = 0.1  # of the area that no view sees, in squares as large as the object: little, for there it alone counts
 
 SMOOTHNESS = 20.0  # lambda of the large steps, about the paper's default of 19, while the shape moves far
 LAST_SMOOTHNESS = 5.0  # and in the last stage, where details come
@@ -324,7 +326,8 @@ class Trainer:
         # a shorter memory than the default: each step sees other views, and a stage is a few hundred steps
         self._optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, betas=(0.9, 0.99))]
         if self.settings.fit_shape:
-            size = float((self._base.bounds()[1] - self._base.bounds()[0]).max())
+            size = self._size()
+            self._unseen = unseen_vertices(self._base, self._views.cameras())
             self._coordinates.requires_grad_()
             self._optimizers.append(
                 AdamUniform([self._coordinates], lr=size * (TEXTURED_SHAPE_STEP if textured else SHAPE_STEP))
@@ -338,6 +341,11 @@ class Trainer:
         if not self.settings.fit_shape:
             return self._base
         return self._base.replace(vertices=self._large_steps.to_vertices(self._coordinates))
+
+    def _size(self) -> float:
+        """The longest side of the object."""
+        low, high = self._base.bounds()
+        return float((high - low).max())
 
     def _next_views(self) -> list[int]:
         """All views come up equally often, in random order."""
@@ -358,6 +366,7 @@ class Trainer:
         if self.settings.fit_shape:
             prior = prior + NORMALS * normal_consistency(mesh)
             prior = prior + LAPLACIAN * laplacian_smoothness(mesh) + EDGES * edge_length(mesh)
+            prior = prior + FILM * film_area(mesh, self._unseen, self._size())
         return prior
 
 

@@ -78,10 +78,19 @@ class Views(Sequence[View]):
             self._kept[index] = view
         return view
 
-    def _decoded(self, index: int) -> View:
+    def cameras(self) -> Iterator[Camera]:
+        """Those of all views; nothing is decoded."""
+        for index in range(len(self)):
+            yield self._resized(index).cameras[0].to(self._device)
+
+    def _resized(self, index: int) -> ImageSet:
+        """One view alone, at the size of these."""
         longest = max(self._images.sizes[index])
         scale = 1.0 if self._longest is None else min(1.0, self._longest / longest)
-        one = self._images.select([index]).resized(scale)
+        return self._images.select([index]).resized(scale)
+
+    def _decoded(self, index: int) -> View:
+        one = self._resized(index)
         image, mask = one.load(0)
         silhouette, trust = without_holes(mask) if self._images.holes_are_shadows else (mask, torch.ones_like(mask))
         seen = (x.to(self._device) for x in (encode_srgb(image), silhouette, trust))

@@ -38,8 +38,8 @@ def test_stages_share_all_steps_and_the_coarse_ones_get_most(steps):
         assert shares == [400, 200, 100]
 
 
-def test_a_texture_has_a_stage_of_its_own_on_images_twice_as_large():
-    settings = FitSettings(steps=70, image_sizes=(10, 20), appearance="texture")
-    assert settings.stage_sizes == [10, 20, 40]
-    assert settings.stage_steps == [40, 20, 10]
+def test_a_texture_has_a_stage_of_its_own_on_larger_images():
+    settings = FitSettings(steps=80, image_sizes=(10, 20), appearance="texture")
+    assert settings.stage_sizes == [10, 20, 50]
+    assert settings.stage_steps == [40, 20, 20]
     assert FitSettings(image_sizes=(10, 20)).stage_sizes == [10, 20]
