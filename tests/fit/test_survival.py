@@ -404,9 +404,13 @@ def test_the_command_line_leaves_out_what_is_no_image(small_set, tmp_path, capsy
 def test_termination_is_an_interruption(number, small_set, tmp_path, monkeypatch, capsys):
     at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
     out = tmp_path / "out"
-    assert main(["fit", str(small_set), "-o", str(out), "--steps", "6", "--detail", "16"]) == 130
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        assert main(["fit", str(small_set), "-o", str(out), "--steps", "6", "--detail", "16"]) == 130
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert f"interrupted; {out} holds checkpoint.pt, mesh.glb; to go on:" in capsys.readouterr().err.splitlines()[-1]
-    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_a_terminal_that_closes_does_not_end_a_fit_under_nohup(small_set, tmp_path, monkeypatch):
