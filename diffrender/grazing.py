@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .kernels.clipping import clip_to_pixels, steep_faces
-from .kernels.lookups import choose_lookups
+from .kernels.narrow_faces import choose_lookups
 from .scene import SAME_RAY, Scene
 from .turning import turning_faces
 from .visibility import first_faces

@@ -34,7 +34,7 @@ SIZE = (47, 53)
 THRESHOLDS = (
     *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("launch", "MIN_VERTICES")),
     *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
-    *(("interpolation", "MIN_SHARE"), ("lookups", "MIN_SHARE"), ("launch", "MIN_WORK")),
+    *(("interpolation", "MIN_SHARE"), ("narrow_faces", "MIN_SHARE"), ("launch", "MIN_WORK")),
 )
 MIDDLE = (26.8, 23.3)
 CAMERAS: dict[str, Camera] = {

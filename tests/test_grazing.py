@@ -15,7 +15,7 @@ from diffrender.fragments import fragments_along
 from diffrender.grazing import MAX_COSINE, Grazing, grazing
 from diffrender.kernels import launch
 from diffrender.kernels.clipping import PixelParts, clip_to_pixels, clip_to_pixels_reference, steep_faces
-from diffrender.kernels.lookups import choose_lookups
+from diffrender.kernels.narrow_faces import choose_lookups
 from diffrender.mesh import Mesh, join
 from diffrender.primitives import grid, sphere
 from diffrender.scene import Scene, pack
@@ -602,7 +602,7 @@ def test_batch_is_its_views(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_bits_for_one_or_two_threads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("clipping.MIN_SHARE", "lookups.MIN_SHARE", "launch.MIN_WORK"):
+    for name in ("clipping.MIN_SHARE", "narrow_faces.MIN_SHARE", "launch.MIN_WORK"):
         monkeypatch.setattr(f"diffrender.kernels.{name}", 16)
     scene = pack(ball(4, torch.float32), camera_of(kind, 96, torch.float32))
     threads, results = torch.get_num_threads(), []

@@ -16,7 +16,7 @@ from diffrender.kernels.warp_edges import make_edge_kernels
 from diffrender.kernels.warp_interpolation import make_interpolation_kernels
 from diffrender.kernels.warp_intersections import make_intersection_kernels
 from diffrender.kernels.warp_lens import make_lens_kernels
-from diffrender.kernels.warp_lookups import make_lookup_kernels
+from diffrender.kernels.warp_narrow_faces import make_narrow_face_kernels
 from diffrender.kernels.warp_pyramids import make_pyramid_kernels
 from diffrender.kernels.warp_sampling import make_sampling_kernels
 from diffrender.kernels.warp_transform import make_transform_kernels
@@ -31,7 +31,7 @@ FEW: dict[str, Make] = {
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,
     "clipping": make_clipping_kernels,
-    "lookups": make_lookup_kernels,
+    "narrow faces": make_narrow_face_kernels,
     "edges": make_edge_kernels,
     "filtered, levels": lambda real: make_pyramid_kernels(real, True, 3),
     "sampling, bilinear, 2D": lambda real: make_sampling_kernels(real, "bilinear", 2, 3),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .clipping import PixelParts
 from .launch import array, launch_ranges, load_kernel, vectors
-from .warp_lookups import make_lookup_kernels
+from .warp_narrow_faces import make_narrow_face_kernels
 
 MIN_SHARE = 32768  # fewer parts are not worth a second thread
 UNIT = 1 << 20  # ticks of a look-up: shares are counted in whole numbers, which have one sum in whatever order
@@ -68,7 +68,7 @@ def choose_lookups(
     inputs = [
         owners, areas, centroids, corners, array(view), array(cosine), array(whole), min_area, surface, unit
     ]  # fmt: skip
-    kernel = load_kernel(make_lookup_kernels, "part_codes", points)
+    kernel = load_kernel(make_narrow_face_kernels, "part_codes", points)
     launch_ranges(kernel, count, inputs, [array(codes), array(ticks), array(marked)], points, MIN_SHARE)
 
     codes, order = torch.sort(codes, stable=True)
@@ -76,13 +76,13 @@ def choose_lookups(
     starts = torch.searchsorted(codes, torch.arange(2 * num_views, device=device) << 32)
     flags = torch.empty(count, dtype=torch.uint8, device=device)
     inputs = [array(x) for x in (codes, order, ticks, totals, starts)]
-    kernel = load_kernel(make_lookup_kernels, "choose", points)
+    kernel = load_kernel(make_narrow_face_kernels, "choose", points)
     launch_ranges(kernel, count, [*inputs, UNIT], [array(flags)], points, MIN_SHARE)
 
     part = order.index_select(0, flags.nonzero().squeeze(-1))
     at, xy, area = points.new_empty(len(part), 3), points.new_empty(len(part), 2), points.new_empty(len(part))
     inputs = [array(part), owners, areas, centroids, array(ticks), corners, vectors(points), array(depth)]
-    kernel = load_kernel(make_lookup_kernels, "look_ups", points)
+    kernel = load_kernel(make_narrow_face_kernels, "look_ups", points)
     outputs = [vectors(at), vectors(xy), array(area)]
     launch_ranges(kernel, len(part), [*inputs, unit, int(central)], outputs, points, MIN_SHARE)
     return LookUps(part, at, xy, area, marked.view(torch.bool))

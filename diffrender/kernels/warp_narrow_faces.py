@@ -1,4 +1,4 @@
-"""The Warp kernels of `lookups`: in which parts of pixels narrow faces are looked up, and where on their surface."""
+"""The Warp kernels of `narrow_faces`: in which parts of pixels these are looked up, and where on their surface."""
 
 # mypy: ignore-errors
 # (Warp's language, not Python's)
@@ -11,7 +11,7 @@ import warp as wp
 from .warp_math import OPTIONS, make_math
 
 
-class LookupKernels(NamedTuple):
+class NarrowFaceKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
     part_codes: Any
@@ -20,7 +20,7 @@ class LookupKernels(NamedTuple):
 
 
 @cache
-def make_lookup_kernels(real: Any) -> LookupKernels:
+def make_narrow_face_kernels(real: Any) -> NarrowFaceKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, *_ = make_math(real)
     wide2 = wp.types.vector(2, wp.float64)
@@ -131,4 +131,4 @@ def make_lookup_kernels(real: Any) -> LookupKernels:
         xy[i] = vec2(real(centroid[0]), real(centroid[1]))
         counted[i] = real(areas[part] * (unit / wp.float64(ticks[part])))
 
-    return LookupKernels(part_codes, choose, look_ups)
+    return NarrowFaceKernels(part_codes, choose, look_ups)
