@@ -32,6 +32,8 @@ FEWEST = 4  # views whose hull says something about another one
 TRIED_VIEWS = 8
 TRIED_SIZE = 120  # longest side of their masks
 TRIED_CELLS = 40
+WIDEST, NARROWEST = 15.0, 2e-3  # radians that an image would see if it saw everywhere as many as in its middle: a
+# panorama has 6.3, a lens of a metre on a small sensor 0.005
 FAR_APART = 30.0  # distances of cameras from the world's origin, one of another: photographs of one object differ less
 OTHER_UNIT = 5.0  # bounds that are so many times larger or smaller than what the masks see are in another unit
 
@@ -56,6 +58,7 @@ def start_mesh(images: ImageSet, settings: FitSettings) -> tuple[Mesh, list[str]
 
     Raises ValueError, with what to try, where the masks are empty or do not go together with the cameras.
     """
+    _check_focal_lengths(images)
     masks = carving_masks(images)
     _check_masks(images.names, masks)
     try:
@@ -132,6 +135,27 @@ def _start(images: ImageSet, masks: Masks, settings: FitSettings) -> Mesh:
 def _widened(bounds: Tensor) -> Tensor:
     margin = MARGIN * float((bounds[1] - bounds[0]).max())
     return torch.stack([bounds[0] - margin, bounds[1] + margin])
+
+
+@torch.no_grad()
+def _check_focal_lengths(images: ImageSet) -> None:
+    """Raise where the angle that a pixel in the middle sees makes no image of a lens that there is."""
+    odd = []
+    for name, camera in zip(images.names, images.cameras, strict=True):
+        if not camera.is_central:
+            continue
+        middle = torch.tensor([camera.width / 2, camera.height / 2], dtype=camera.dtype)
+        left, right = camera.local_rays(middle + middle.new_tensor([[-0.5, 0.0], [0.5, 0.0]]))[1]
+        angle = float(torch.atan2(torch.linalg.cross(left, right).norm(), left @ right))
+        if angle * max(camera.size) > WIDEST or angle * max(camera.size) < NARROWEST:
+            odd.append((name, 1 / angle if angle else math.inf, camera.width))
+    if odd:
+        name, focal, width = odd[0]
+        raise ValueError(
+            f"the cameras of {len(odd)} of the {len(images)} views have impossible focal lengths, that of {name} about "
+            f"{focal:.3g} pixels for an image {width} pixels wide. They are counted in pixels: multiply those in "
+            "millimetres by the image's width over the sensor's, those relative to the width by the width"
+        )
 
 
 def _check_masks(names: Sequence[str], masks: Masks) -> None:

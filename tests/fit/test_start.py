@@ -84,6 +84,16 @@ def test_a_scene_in_another_unit_is_the_same_scene(factor, images):
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+def test_focal_lengths_that_are_not_in_pixels_are_named(factor, images):
+    cameras = tuple(c.replace(fx=factor * c.fx, fy=factor * c.fy) for c in images.cameras[1:])
+    odd = replace(images, cameras=(images.cameras[0], *cameras))
+    with pytest.raises(
+        ValueError, match=r"the cameras of 7 of the 8 views have impossible focal lengths, that of 1\.png"
+    ):
+        start_mesh(odd, SETTINGS)
+
+
 @pytest.mark.parametrize("view", [0, 3, 7])
 @pytest.mark.parametrize("factor", [1000.0, 0.001])
 def test_a_camera_in_another_unit_is_named(factor, view, images):
