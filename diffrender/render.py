@@ -17,7 +17,7 @@ from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
 from .shading import Lambert, Light, shading_normals, unlit
-from .turning import at_turn
+from .turning import at_turn, turning_faces
 from .visibility import PixelRays, face_image, local_faces, pixel_rays
 
 # Cosines, between ray and normal, below which samples on faces that turn do not move: one there would outweigh all
@@ -102,7 +102,9 @@ def render(
     held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))
     held_beside = held_beside | edges.rim.index_select(0, sides.piece)
     if not scene.camera.is_central and scene.linear_rays is None:
-        held, held_beside = held | at_turn(scene, inside, AT_TURN), held_beside | at_turn(scene, beside, BESIDE_TURN)
+        turning = turning_faces(scene)
+        held = held | at_turn(scene, turning, inside, AT_TURN)
+        held_beside = held_beside | at_turn(scene, turning, beside, BESIDE_TURN)
     if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
         held_beside = held_beside | ~beside.front
     at_rest = [hold(inside, held), hold(beside, held_beside)]

@@ -67,13 +67,14 @@ def turning_faces(scene: Scene) -> Tensor:
 
 
 @torch.no_grad()
-def at_turn(scene: Scene, fragments: Fragments, cosine: float) -> Tensor:
-    """[N] bool, the fragments on faces that turn, where the cosine between their normals and rays is below `cosine`.
+def at_turn(scene: Scene, turning: Tensor, fragments: Fragments, cosine: float) -> Tensor:
+    """[N] bool, the fragments on faces that are `turning` [copies, F], where rays are nearly in the face's plane.
+
+    That is, where the cosine between the ray and the face's normal is below `cosine`.
 
     Where a face turns, what is seen on it moves like 1 / cos (of the angle between ray and normal), without bound; and
     edges there have points on the very ray that lies in the face's plane, where their colours are asked for.
     """
-    turning = turning_faces(scene)
     item = fragments.face_index + (turning.shape[1] * fragments.view if len(turning) > 1 else 0)
     on = turning.reshape(-1).index_select(0, item)
     index = on.nonzero().squeeze(-1)
