@@ -77,9 +77,8 @@ def fragments_along(
     The rays are expected to meet their faces; along an edge they may miss by a rounding error, and the barycentrics are
     then a little outside of [0, 1].
     """
-    offsets = view * scene.vertex_stride if scene.copies > 1 else None
     weights, depth, front = barycentrics(
-        scene.vertices, scene.faces, face_index, offsets, None if scene.camera.is_central else origins, directions,
-        scene.linear_rays is not None,
+        scene.vertices, scene.faces, face_index, scene.offsets(view),
+        None if scene.camera.is_central else origins, directions, scene.linear_rays is not None,
     )  # fmt: skip
     return Fragments(view, xy, face_index, weights, depth, front)

@@ -22,6 +22,12 @@ def gather(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     return result
 
 
+def scatter(values: Tensor, index: Tensor, weights: Tensor, num_rows: int) -> Tensor:
+    """values [N, C], index [N, K], weights [N, K] -> rows [`num_rows`, C]: the adjoint of `gather` to its rows."""
+    rows: Tensor = _Scatter.apply(values, index, weights, num_rows)
+    return rows
+
+
 class _Gather(torch.autograd.Function):
     """`gather`."""
 
@@ -46,7 +52,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Scatter(torch.autograd.Function):
-    """values [N, C], index [N, K], weights [N, K] -> rows [T, C]: the adjoint of `_Gather` to its rows.
+    """`scatter`.
 
     `index_add_` adds in the order of the index on the CPU, whatever the number of threads.
     """

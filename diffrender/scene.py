@@ -14,7 +14,7 @@ from torch import Tensor
 from .cameras import Camera, LinearRays
 from .checks import extremes, shape_of
 from .derivatives import is_plain_autograd
-from .kernels import affine_rays, project_linear, to_cameras
+from .kernels import affine_rays, corner_index, project_linear, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -176,10 +176,13 @@ class Scene:
         first, second = (x.flatten(0, 1).index_select(0, slot) for x in method(camera, padded))
         return first, second
 
+    def offsets(self, view: Tensor) -> Tensor | None:
+        """[N] where in `vertices` the copies for views [N] begin; None: there is one copy."""
+        return view * self.vertex_stride if self.copies > 1 else None
+
     def corners(self, view: Tensor, face_index: Tensor) -> Tensor:
         """Indices [N, 3] into `vertices` of the corners of faces [N] in views [N]."""
-        index = self.faces.index_select(0, face_index)
-        return index + (view * self.vertex_stride).unsqueeze(-1) if self.vertex_stride else index
+        return corner_index(self.faces, face_index, self.offsets(view))
 
 
 def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:

@@ -13,7 +13,7 @@ from .pyramids import (
 )
 from .pyramids_reference import filter_pyramid_reference
 from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattered_slots, sort_rays, z_order
-from .reference import barycentrics_reference, first_hit_reference
+from .reference import barycentrics_reference, corner_index, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
 from .transform import affine_rays, pixel_places, to_cameras
@@ -32,6 +32,7 @@ __all__ = [
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
+    "corner_index",
     "edge_sides",
     "filter_pyramid",
     "filter_pyramid_points_gradient",

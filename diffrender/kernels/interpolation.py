@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..derivatives import is_batched
-from ..gather import gather
+from ..gather import gather, scatter
 from .launch import array, launch_ranges, load_kernel, vectors
 from .warp_interpolation import make_interpolation_kernels
 
@@ -50,10 +50,7 @@ class _Interpolate(torch.autograd.Function):
             return next(found) if of_attribute else None, None, None, next(found) if of_weights else None
         attribute_gradient = weight_gradient = None
         if of_attribute:
-            attribute_gradient = torch.zeros_like(attribute)
-            corners = faces.index_select(0, face_index)
-            for k in range(3):  # one corner at a time: a third of the memory
-                attribute_gradient.index_add_(0, corners[:, k], gradient * weights[:, k, None])
+            attribute_gradient = scatter(gradient, faces.index_select(0, face_index), weights, len(attribute))
         if of_weights:
             weight_gradient = torch.empty_like(weights)
             kernel = load_kernel(make_interpolation_kernels, "weight_gradient", weights)

@@ -44,18 +44,26 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         return wp.max(edge_on * rounding * extent(d), smallest)
 
     @wp.func
-    def corner(
-        k: int,
+    def corners_of(
         i: int,
         faces: wp.array2d(dtype=wp.int64),
         face_index: wp.array(dtype=wp.int64),
         offsets: wp.array(dtype=wp.int64),
     ):
-        """The vertex at a corner of the face of ray i."""
-        vertex = int(faces[int(face_index[i]), k])
+        """The vertices of the face of ray i."""
+        face = int(face_index[i])
+        offset = int(0)
         if offsets.shape[0] > 0:
-            vertex += int(offsets[i])
-        return vertex
+            offset = int(offsets[i])
+        return offset + int(faces[face, 0]), offset + int(faces[face, 1]), offset + int(faces[face, 2])
+
+    @wp.func
+    def seen_from(i: int, i0: int, i1: int, i2: int, vertices: wp.array(dtype=vec3), origins: wp.array(dtype=vec3)):
+        """Vertices relative to where ray i starts."""
+        o = vec3(real(0.0), real(0.0), real(0.0))
+        if origins.shape[0] > 0:
+            o = origins[i]
+        return vertices[i0] - o, vertices[i1] - o, vertices[i2] - o
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def barycentrics(
@@ -76,17 +84,8 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
     ):
         """Barycentrics and depth of a ray on a face, whether that is seen from outside, and whether weights move."""
         i = first + wp.tid()
-        i0 = corner(0, i, faces, face_index, offsets)
-        i1 = corner(1, i, faces, face_index, offsets)
-        i2 = corner(2, i, faces, face_index, offsets)
-        a = vertices[i0]
-        b = vertices[i1]
-        c = vertices[i2]
-        if origins.shape[0] > 0:
-            o = origins[i]
-            a = a - o
-            b = b - o
-            c = c - o
+        i0, i1, i2 = corners_of(i, faces, face_index, offsets)
+        a, b, c = seen_from(i, i0, i1, i2, vertices, origins)
         d = directions[i]
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
@@ -136,17 +135,8 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         ray.
         """
         i = first + wp.tid()
-        i0 = corner(0, i, faces, face_index, offsets)
-        i1 = corner(1, i, faces, face_index, offsets)
-        i2 = corner(2, i, faces, face_index, offsets)
-        a = vertices[i0]
-        b = vertices[i1]
-        c = vertices[i2]
-        if origins.shape[0] > 0:
-            o = origins[i]
-            a = a - o
-            b = b - o
-            c = c - o
+        i0, i1, i2 = corners_of(i, faces, face_index, offsets)
+        a, b, c = seen_from(i, i0, i1, i2, vertices, origins)
         d = directions[i]
         w = weights[i]
         gz = depth_gradient[i]

@@ -329,10 +329,10 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         row = row % wp.int64(height)
         center = wide2(wp.float64(column) + half, wp.float64(row) + half)
         centers[i] = vec2(real(center[0]), real(center[1]))
-        start = wide2(wp.float64(segments[segment, 0][0]), wp.float64(segments[segment, 0][1])) - center
-        delta = wide2(wp.float64(segments[segment, 1][0]), wp.float64(segments[segment, 1][1])) - center - start
-        low = wp.abs(start + lows[i] * delta)
-        high = wp.abs(start + highs[i] * delta)
+        piece = piece_of(wp.int64(i), segments, piece_segment, lows, highs)
+        low = wide2(piece[0], piece[1]) - center
+        high = wp.abs(low + wide2(piece[2], piece[3]))
+        low = wp.abs(low)
         nearest = wp.min(wp.max(low[0], low[1]), wp.max(high[0], high[1]))
         at_center[i] = wp.uint8(wp.where(nearest < near_center, 1, 0))
 

@@ -23,6 +23,12 @@ def make_interpolation_kernels(real: Any) -> InterpolationKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     _, vec3, dot3, *_ = make_math(real)
 
+    @wp.func
+    def corners_of(i: int, faces: wp.array2d(dtype=wp.int64), face_index: wp.array(dtype=wp.int64)):
+        """The vertices of the face of point i."""
+        face = int(face_index[i])
+        return int(faces[face, 0]), int(faces[face, 1]), int(faces[face, 2])
+
     @wp.kernel(module="unique", module_options=OPTIONS)
     def interpolate(
         attribute: wp.array2d(dtype=real),
@@ -34,10 +40,7 @@ def make_interpolation_kernels(real: Any) -> InterpolationKernels:
     ):
         """The blend of each channel."""
         i = first + wp.tid()
-        face = int(face_index[i])
-        a = int(faces[face, 0])
-        b = int(faces[face, 1])
-        c = int(faces[face, 2])
+        a, b, c = corners_of(i, faces, face_index)
         w = weights[i]
         for channel in range(attribute.shape[1]):
             corners = vec3(attribute[a, channel], attribute[b, channel], attribute[c, channel])
@@ -54,10 +57,7 @@ def make_interpolation_kernels(real: Any) -> InterpolationKernels:
     ):
         """Of each weight: the values at its corner times the upstream gradient."""
         i = first + wp.tid()
-        face = int(face_index[i])
-        a = int(faces[face, 0])
-        b = int(faces[face, 1])
-        c = int(faces[face, 2])
+        a, b, c = corners_of(i, faces, face_index)
         total = vec3(real(0.0), real(0.0), real(0.0))
         for channel in range(attribute.shape[1]):
             total += gradient[i, channel] * vec3(attribute[a, channel], attribute[b, channel], attribute[c, channel])
