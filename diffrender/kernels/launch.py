@@ -28,6 +28,8 @@ MIN_WORK = 16384  # the same, of faces
 RAY_WORK = 8  # a single ray takes as long as so many faces
 PIXELS_WORK = 4  # so many pixels of an image take as long as a face
 BALANCE_SAMPLES = 4096  # vertices, or points, that are asked where the image is busy
+# Pixels that a thread computes side by side, in vector instructions; on CUDA threads themselves are side by side.
+LANES = {"cpu": 16, "cuda": 1}
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
 CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
 
@@ -45,7 +47,7 @@ def project_linear(
     Returns:
         [P, 2] pixels, and [P] bool whether they mean anything: not behind the camera, nor close to its plane.
     """
-    kernel = load_kernel(make_visibility_kernels, "project_linear", vertices)
+    kernel = _visibility_kernel("project_linear", vertices)
     # p = x dx + y dy + w direction, or for parallel rays p = origin + x origin_dx + y origin_dy + w direction: Cramer.
     origin, *slopes, direction, dx, dy = rays.double().unbind(1)
     if not central:
@@ -95,7 +97,7 @@ def rasterize_linear(
         [B, H, W] int32 index into `faces`, -1 where there is nothing.
     """
     (height, width), num_views = size, rays.shape[0]
-    kernel = load_kernel(make_visibility_kernels, "rasterize_linear", vertices)
+    kernel = _visibility_kernel("rasterize_linear", vertices)
     depths, hits = _outputs((num_views, height, width), vertices)
     args = [
         vectors(vertices),
@@ -146,7 +148,7 @@ def first_hit_linear(
 
     Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
     """
-    kernel = load_kernel(make_visibility_kernels, "first_hit_linear", vertices)
+    kernel = _visibility_kernel("first_hit_linear", vertices)
     depths, hits = _outputs((len(rays.order),), vertices)
     args = [
         vectors(vertices),
@@ -214,7 +216,7 @@ def first_hit(
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
     """
     num_views, num_slots = tree.slots.shape
-    kernel = load_kernel(make_visibility_kernels, "first_hit", vertices)
+    kernel = _visibility_kernel("first_hit", vertices)
     depths, hits = _outputs((len(tree.directions),), vertices)
     num_items = faces.shape[0] * (num_views if face_view is None else 1) if len(depths) else 0
     counts = [b - a for a, b in pairwise(tree.level_start)]
@@ -278,6 +280,10 @@ def _single_rays(
         vectors(directions.new_zeros(0, 3) if beside is None else beside),
         array(directions.new_zeros(0) if limit is None else limit),
     ]
+
+
+def _visibility_kernel(name: str, like: Tensor) -> Any:
+    return load_kernel(lambda real: make_visibility_kernels(real, LANES[like.device.type]), name, like)
 
 
 def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:

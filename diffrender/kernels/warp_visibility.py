@@ -23,6 +23,7 @@ from .warp_math import OPTIONS, make_math
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
+MOST_CELLS = wp.constant(256)  # of a face's box of pixels, for which all of them are asked
 MARGIN = 1e-4  # around unit directions to a face: far above rounding, and costs hardly a box more
 
 
@@ -36,9 +37,13 @@ class VisibilityKernels(NamedTuple):
 
 
 @cache
-def make_visibility_kernels(real: Any) -> VisibilityKernels:
-    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
+def make_visibility_kernels(real: Any, lanes: int) -> VisibilityKernels:
+    """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch.
+
+    `lanes`: pixels that a thread computes side by side, in vector instructions.
+    """
     vec2, vec3, dot3, plane_normal, side_sign, extent = make_math(real)
+    reals, integers = wp.types.vector(lanes, real), wp.types.vector(lanes, wp.int32)
     wide3 = wp.types.vector(3, wp.float64)
     box6 = wp.types.vector(6, real)
     margin = wp.constant(real(MARGIN))
@@ -318,7 +323,7 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         )
         return narrow(low, high, sign * dot3(step, n), sign * dot3(start, n) + slack)
 
-    @wp.kernel(module="unique", module_options=OPTIONS)
+    @wp.kernel(module="unique", module_options={**OPTIONS, "max_unroll": 3})  # not over lanes
     def rasterize_linear(
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
@@ -401,6 +406,51 @@ def make_visibility_kernels(real: Any) -> VisibilityKernels:
         dx = rays[view, 4]
         dy = rays[view, 5]
         nearest = least_depth(a, b, c)
+
+        columns = col1 - col0 + 1
+        cells = columns * (row1 - row0 + 1)
+        if central != 0 and cells <= MOST_CELLS:
+            # A box of few pixels: `hit_depth` of `lanes` of them at a time, in vector instructions. Where a w is 0, and
+            # where faces are culled, it is asked itself.
+            share = real(1.0) / real(columns)
+            za = dot3(g, a)
+            zb = dot3(g, b)
+            zc = dot3(g, c)
+            corner = (view * height + row0) * width + col0
+            for begin in range(0, cells, lanes):
+                found = reals()
+                pixels = integers()
+                hit = int(0)  # a bit for each
+                for lane in range(lanes):
+                    cell = begin + lane
+                    down = int((real(cell) + real(0.5)) * share)
+                    across = cell - down * columns
+                    pixels[lane] = corner + down * width + across
+                    d = (d0 + (real(col0 + across) + real(0.5)) * dx) + (real(row0 + down) + real(0.5)) * dy
+                    w0 = dot3(d, n0)
+                    w1 = dot3(d, n1)
+                    w2 = dot3(d, n2)
+                    least = wp.min(wp.min(w0, w1), w2)
+                    most = wp.max(wp.max(w0, w1), w2)
+                    depth = ((w0 * za + w1 * zb) + w2 * zc) / ((w0 + w1) + w2)
+                    found[lane] = wp.where(least > real(0.0) or most < real(0.0), depth, real(-1.0))
+                    hit = hit | wp.where(least >= real(0.0) or most <= real(0.0), 1 << lane, 0)
+                if cells - begin < lanes:
+                    hit = hit & ((1 << (cells - begin)) - 1)
+                while hit != 0:
+                    lowest = hit & (-hit)
+                    hit = hit ^ lowest
+                    lane = wp.bit_count(lowest - 1)
+                    pixel = pixels[lane]
+                    depth = found[lane]
+                    if depth == real(-1.0) or cull != 0:
+                        row = pixel // width
+                        x = real(pixel - row * width) + real(0.5)
+                        y = real(row - view * height) + real(0.5)
+                        depth = hit_depth((d0 + x * dx) + y * dy, g, n0, n1, n2, a, b, c, cull)
+                    if depth > real(0.0):
+                        keep_first(depth, face, pixel, mode, depths, hits)
+            return
 
         for row in range(row0, row1 + 1):
             y = real(row) + real(0.5)

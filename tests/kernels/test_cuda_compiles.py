@@ -26,7 +26,7 @@ from diffrender.sampling.sample import MODES
 ARCHITECTURE = 80  # Ampere, of 2020: what runs on it runs on what came later
 Make = Callable[[Any], tuple[Any, ...]]
 FEW: dict[str, Make] = {
-    "visibility": make_visibility_kernels,
+    "visibility": lambda real: make_visibility_kernels(real, launch.LANES["cuda"]),
     "barycentrics": make_barycentric_kernels,
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,

@@ -21,7 +21,6 @@ from diffrender.kernels import (
     scattered_slots,
     sort_rays,
 )
-from diffrender.kernels.warp_visibility import make_visibility_kernels
 
 FOCAL = 20.0
 SOUPS = ("large", "thin", "tiny", "huge", "degenerate", "across the camera plane", "behind", "around the camera")
@@ -296,5 +295,5 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(monkeypatch: p
 
     monkeypatch.setattr(launch, "_initialize", forbidden)
     with pytest.raises(PermissionError, match="variable WARP_CACHE_PATH names another one") as raised:
-        launch.load_kernel(make_visibility_kernels, "first_hit", torch.zeros(1))
+        launch._visibility_kernel("first_hit", torch.zeros(1))
     assert raised.value.filename == "/home/nobody/.cache/warp"
