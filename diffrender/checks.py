@@ -75,8 +75,13 @@ def extremes(value: Tensor) -> tuple[float, float]:
     >>> extremes(torch.tensor([2.0, -1.0]))
     (-1.0, 2.0)
     """
-    low, high = torch.aminmax(value.detach())
-    return low.item(), high.item()
+    value = value.detach()
+    if not value.is_cpu or value.dtype == torch.bfloat16:
+        low, high = torch.aminmax(value)
+        return low.item(), high.item()
+    # By numpy, which does not wake torch's threads: while those wait for more to do, they take the cores of ours.
+    values = value.numpy()
+    return values.min().item(), values.max().item()
 
 
 def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:

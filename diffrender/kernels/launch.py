@@ -30,6 +30,7 @@ PIXELS_WORK = 4  # so many pixels of an image take as long as a face
 BALANCE_SAMPLES = 4096  # vertices, or points, that are asked where the image is busy
 # Pixels that a thread computes side by side, in vector instructions; on CUDA threads themselves are side by side.
 LANES = {"cpu": 16, "cuda": 1}
+NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
 CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
 
@@ -418,8 +419,7 @@ def _balanced_cuts(places: np.ndarray, stop: int, parts: int) -> list[int]:
 
 
 def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    depths = torch.empty(shape, dtype=like.dtype, device=like.device)
-    hits = torch.empty(shape, dtype=torch.int32, device=like.device)
+    depths, hits = empty(shape, like), empty(shape, like, torch.int32)
     if like.is_cuda:  # an atomic minimum has to start from above
         return depths.fill_(torch.inf), hits.fill_(NO_FACE)
     # Where one thread owns the pixel, the first depth replaces the -1. By numpy, which does not wake torch's threads:
@@ -427,6 +427,15 @@ def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     depths.numpy().fill(torch.inf)
     hits.numpy().fill(-1)
     return depths, hits
+
+
+def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Memory on the device of `like`, of its type or another `dtype`, with anything in it."""
+    # On the CPU by numpy, which asks for large pages: a fourth of the time until all of it is there.
+    dtype = dtype or like.dtype
+    if like.is_cuda:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    return torch.from_numpy(np.empty(shape, NUMPY_TYPES[dtype]))
 
 
 def _faces(hits: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, flat, launch_ranges, load_kernel, row_bands, side_by_side
+from .launch import device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side
 from .pyramids_reference import box_of
-from .sampling import MIN_POINTS, empty, zeros
+from .sampling import MIN_POINTS, zeros
 from .warp_pyramids import make_pyramid_kernels
 from .warp_sampling import BORDERS, MAX_CHANNELS
 

@@ -1,6 +1,5 @@
 """Images and volumes at points: the kernels on tensors, with their own reverse mode."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import array, device_of, flat, launch_ranges, load_kernel, row_bands, side_by_side
+from .launch import array, device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
@@ -92,22 +91,12 @@ def sample_images_gradient(
     return image_gradient, point_gradient
 
 
-def empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Memory of a type and device like another's, with anything in it."""
-    # On the CPU by numpy, which asks for large pages: a fourth of the time until all of it is there.
-    return like.new_empty(shape) if like.is_cuda else torch.from_numpy(np.empty(shape, _numpy_type(like)))
-
-
 def zeros(values: Tensor) -> Tensor:
     """Zeros of the same shape."""
     # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
     if values.is_cuda:
         return values.new_zeros(values.shape)
-    return torch.from_numpy(np.zeros(values.shape, _numpy_type(values)))
-
-
-def _numpy_type(values: Tensor) -> type:
-    return np.float32 if values.dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.zeros(values.shape, np.float32 if values.dtype == torch.float32 else np.float64))
 
 
 def _kernels(images: Tensor, points: Tensor, lookup: Lookup) -> Any:

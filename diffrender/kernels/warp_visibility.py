@@ -23,7 +23,8 @@ from .warp_math import OPTIONS, make_math
 WRITE_FIRST_HIT = wp.constant(0)  # one thread owns the pixel: depth and face in one go
 WRITE_DEPTH = wp.constant(1)  # many threads may meet in a pixel: least depth first ...
 WRITE_FACE = wp.constant(2)  # ... then the lowest face at that depth
-MOST_CELLS = wp.constant(256)  # of a face's box of pixels, for which all of them are asked
+FEW_CELLS = wp.constant(4)  # of a face's box of pixels: these are asked one after the other
+MOST_CELLS = wp.constant(256)  # so many are asked side by side; of larger boxes parts of rows, one after the other
 MARGIN = 1e-4  # around unit directions to a face: far above rounding, and costs hardly a box more
 
 
@@ -409,6 +410,20 @@ def make_visibility_kernels(real: Any, lanes: int) -> VisibilityKernels:
 
         columns = col1 - col0 + 1
         cells = columns * (row1 - row0 + 1)
+        if central != 0 and cells <= FEW_CELLS:  # one loop, for its end is what takes time here
+            row = row0
+            col = col0
+            pixel = (view * height + row0) * width + col0
+            for _ in range(cells):
+                d = (d0 + (real(col) + real(0.5)) * dx) + (real(row) + real(0.5)) * dy
+                depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)
+                if depth > real(0.0):
+                    keep_first(depth, face, pixel, mode, depths, hits)
+                last = wp.where(col == col1, 1, 0)
+                col = col + 1 - last * columns
+                row = row + last
+                pixel = pixel + 1 + last * (width - columns)
+            return
         if central != 0 and cells <= MOST_CELLS:
             # A box of few pixels: `hit_depth` of `lanes` of them at a time, in vector instructions. Where a w is 0, and
             # where faces are culled, it is asked itself.
