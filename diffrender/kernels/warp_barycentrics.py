@@ -1,4 +1,8 @@
-"""The Warp kernels of `barycentrics`: one ray and one face each, forward and in reverse mode."""
+"""The Warp kernels of `barycentrics`: one ray and one face each, forward and in reverse mode.
+
+A thread takes `lanes` rays: loads them into local arrays, computes there in a loop without calls and branches, which
+the compiler turns into vector instructions, and stores.
+"""
 
 # mypy: ignore-errors
 # (Warp's language, not Python's)
@@ -20,9 +24,14 @@ class BarycentricKernels(NamedTuple):
 
 
 @cache
-def make_barycentric_kernels(real: Any) -> BarycentricKernels:
+def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     _, vec3, dot3, plane_normal, _, extent = make_math(real)
+    ray_block = wp.types.matrix((12, lanes), real)  # corners and direction
+    point_block = wp.types.matrix((4, lanes), real)  # weights and depth
+    gradient_block = wp.types.matrix((12, lanes), real)
+    bits = wp.types.vector(lanes, wp.int32)
+    options = {**OPTIONS, "max_unroll": 3}  # loops over axes are unrolled, those over lanes are not
     edge_on = wp.constant(real(EDGE_ON * EPSILON[wp.dtype_to_torch(real)]))
 
     @wp.func
@@ -32,10 +41,6 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         if z_depth == 0:
             value = dot3(d, p) / dot3(d, d)
         return value
-
-    @wp.func
-    def outside_of(b: vec3, margin: real):
-        return wp.min(b) < -margin or wp.max(b) > real(1.0) + margin
 
     @wp.func
     def least_total(d: vec3, a: vec3, b: vec3, c: vec3, smallest: real):
@@ -58,14 +63,36 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         return offset + int(faces[face, 0]), offset + int(faces[face, 1]), offset + int(faces[face, 2])
 
     @wp.func
-    def seen_from(i: int, i0: int, i1: int, i2: int, vertices: wp.array(dtype=vec3), origins: wp.array(dtype=vec3)):
-        """Vertices relative to where ray i starts."""
-        o = vec3(real(0.0), real(0.0), real(0.0))
-        if origins.shape[0] > 0:
-            o = origins[i]
-        return vertices[i0] - o, vertices[i1] - o, vertices[i2] - o
+    def load_rays(
+        begin: int,
+        count: int,
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        face_index: wp.array(dtype=wp.int64),
+        offsets: wp.array(dtype=wp.int64),
+        origins: wp.array(dtype=vec3),
+        directions: wp.array(dtype=vec3),
+    ):
+        """Vertices relative to where the rays start, and directions; the last ray again for lanes that have none."""
+        rays = ray_block()
+        for lane in range(lanes):
+            i = wp.min(begin + lane, count - 1)
+            i0, i1, i2 = corners_of(i, faces, face_index, offsets)
+            o = vec3(real(0.0), real(0.0), real(0.0))
+            if origins.shape[0] > 0:
+                o = origins[i]
+            a = vertices[i0] - o
+            b = vertices[i1] - o
+            c = vertices[i2] - o
+            d = directions[i]
+            for axis in range(3):
+                rays[axis, lane] = a[axis]
+                rays[3 + axis, lane] = b[axis]
+                rays[6 + axis, lane] = c[axis]
+                rays[9 + axis, lane] = d[axis]
+        return rays
 
-    @wp.kernel(module="unique", module_options=OPTIONS)
+    @wp.kernel(module="unique", module_options=options)
     def barycentrics(
         vertices: wp.array(dtype=vec3),
         faces: wp.array2d(dtype=wp.int64),
@@ -83,34 +110,49 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         moves: wp.array(dtype=wp.uint8),
     ):
         """Barycentrics and depth of a ray on a face, whether that is seen from outside, and whether weights move."""
-        i = first + wp.tid()
-        i0, i1, i2 = corners_of(i, faces, face_index, offsets)
-        a, b, c = seen_from(i, i0, i1, i2, vertices, origins)
-        d = directions[i]
-        n0 = plane_normal(b, c)
-        n1 = plane_normal(c, a)
-        n2 = plane_normal(a, b)
-        w = vec3(dot3(d, n0), dot3(d, n1), dot3(d, n2))
-        total = w[0] + w[1] + w[2]
-        front[i] = wp.uint8(wp.where(total < real(0.0), 1, 0))
-        least = least_total(d, a, b, c, smallest)
-        if wp.abs(total) > least:
-            w = w / total
-        else:  # seen edge-on
-            w = vec3(real(1.0) / real(3.0), real(1.0) / real(3.0), real(1.0) / real(3.0))
-        outside = outside_of(w, margin)
-        moves[i] = wp.uint8(wp.where(wp.abs(total) > least and not outside, 1, 0))
-        if outside:
-            w = vec3(
-                wp.clamp(w[0], real(0.0), real(1.0)),
-                wp.clamp(w[1], real(0.0), real(1.0)),
-                wp.clamp(w[2], real(0.0), real(1.0)),
-            )
-            w = w / (w[0] + w[1] + w[2])
-        weights[i] = w
-        depths[i] = w[0] * measured(a, d, z_depth) + w[1] * measured(b, d, z_depth) + w[2] * measured(c, d, z_depth)
+        begin = (first + wp.tid()) * lanes
+        count = face_index.shape[0]
+        rays = load_rays(begin, count, vertices, faces, face_index, offsets, origins, directions)
+        points = point_block()
+        is_front = bits()
+        is_moving = bits()
+        zero = real(0.0)
+        one = real(1.0)
+        for lane in range(lanes):
+            a = vec3(rays[0, lane], rays[1, lane], rays[2, lane])
+            b = vec3(rays[3, lane], rays[4, lane], rays[5, lane])
+            c = vec3(rays[6, lane], rays[7, lane], rays[8, lane])
+            d = vec3(rays[9, lane], rays[10, lane], rays[11, lane])
+            w0 = dot3(d, plane_normal(b, c))
+            w1 = dot3(d, plane_normal(c, a))
+            w2 = dot3(d, plane_normal(a, b))
+            total = w0 + w1 + w2
+            sure = wp.abs(total) > least_total(d, a, b, c, smallest)  # else seen edge-on
+            third = one / real(3.0)
+            w0 = wp.where(sure, w0 / total, third)
+            w1 = wp.where(sure, w1 / total, third)
+            w2 = wp.where(sure, w2 / total, third)
+            outside = wp.min(wp.min(w0, w1), w2) < -margin or wp.max(wp.max(w0, w1), w2) > one + margin
+            c0 = wp.clamp(w0, zero, one)
+            c1 = wp.clamp(w1, zero, one)
+            c2 = wp.clamp(w2, zero, one)
+            clamped = c0 + c1 + c2
+            w0 = wp.where(outside, c0 / clamped, w0)
+            w1 = wp.where(outside, c1 / clamped, w1)
+            w2 = wp.where(outside, c2 / clamped, w2)
+            points[0, lane] = w0
+            points[1, lane] = w1
+            points[2, lane] = w2
+            points[3, lane] = w0 * measured(a, d, z_depth) + w1 * measured(b, d, z_depth) + w2 * measured(c, d, z_depth)
+            is_front[lane] = wp.where(total < zero, 1, 0)
+            is_moving[lane] = wp.where(sure and not outside, 1, 0)
+        for lane in range(wp.min(lanes, count - begin)):
+            weights[begin + lane] = vec3(points[0, lane], points[1, lane], points[2, lane])
+            depths[begin + lane] = points[3, lane]
+            front[begin + lane] = wp.uint8(is_front[lane])
+            moves[begin + lane] = wp.uint8(is_moving[lane])
 
-    @wp.kernel(module="unique", module_options=OPTIONS)
+    @wp.kernel(module="unique", module_options=options)
     def barycentrics_gradient(
         vertices: wp.array(dtype=vec3),
         faces: wp.array2d(dtype=wp.int64),
@@ -134,45 +176,80 @@ def make_barycentric_kernels(real: Any) -> BarycentricKernels:
         The gradients of corners are added up by vertex from the place `sums` on, or if that is negative, written ray by
         ray.
         """
-        i = first + wp.tid()
-        i0, i1, i2 = corners_of(i, faces, face_index, offsets)
-        a, b, c = seen_from(i, i0, i1, i2, vertices, origins)
-        d = directions[i]
-        w = weights[i]
-        gz = depth_gradient[i]
-        n0 = plane_normal(b, c)
-        n1 = plane_normal(c, a)
-        n2 = plane_normal(a, b)
-        measure = vec3(real(0.0), real(0.0), real(1.0))
-        gd = vec3(real(0.0), real(0.0), real(0.0))
-        if z_depth == 0:
-            squared = dot3(d, d)
-            measure = d / squared
-            point = w[0] * a + w[1] * b + w[2] * c
-            gd = gz * (point - real(2.0) * depths[i] * d) / squared
-        ga = gz * w[0] * measure
-        gb = gz * w[1] * measure
-        gc = gz * w[2] * measure
-        if moves[i] != wp.uint8(0):
-            g = weight_gradient[i] + gz * vec3(
-                measured(a, d, z_depth), measured(b, d, z_depth), measured(c, d, z_depth)
-            )
-            mean = wp.dot(g, w)
+        begin = (first + wp.tid()) * lanes
+        count = face_index.shape[0]
+        rays = load_rays(begin, count, vertices, faces, face_index, offsets, origins, directions)
+        points = ray_block()  # weights and depth, the gradients to these, and whether weights move
+        for lane in range(lanes):
+            i = wp.min(begin + lane, count - 1)
+            w = weights[i]
+            g = weight_gradient[i]
+            for axis in range(3):
+                points[axis, lane] = w[axis]
+                points[4 + axis, lane] = g[axis]
+            points[3, lane] = depths[i]
+            points[7, lane] = depth_gradient[i]
+            points[8, lane] = real(moves[i])
+        gradients = gradient_block()
+        zero = real(0.0)
+        two = real(2.0)
+        ahead = wp.where(z_depth == 0, zero, real(1.0))
+        for lane in range(lanes):
+            a = vec3(rays[0, lane], rays[1, lane], rays[2, lane])
+            b = vec3(rays[3, lane], rays[4, lane], rays[5, lane])
+            c = vec3(rays[6, lane], rays[7, lane], rays[8, lane])
+            d = vec3(rays[9, lane], rays[10, lane], rays[11, lane])
+            w = vec3(points[0, lane], points[1, lane], points[2, lane])
+            gz = points[7, lane]
+            moving = points[8, lane] > zero
+            n0 = plane_normal(b, c)
+            n1 = plane_normal(c, a)
+            n2 = plane_normal(a, b)
+            along = wp.where(z_depth == 0, real(1.0) / dot3(d, d), zero)  # the depth of a point p is p . measure
+            m0 = along * d[0]
+            m1 = along * d[1]
+            m2 = along * d[2] + ahead
+            g0 = points[4, lane] + gz * measured(a, d, z_depth)
+            g1 = points[5, lane] + gz * measured(b, d, z_depth)
+            g2 = points[6, lane] + gz * measured(c, d, z_depth)
+            mean = g0 * w[0] + g1 * w[1] + g2 * w[2]
             total = dot3(d, n0) + dot3(d, n1) + dot3(d, n2)
-            h = vec3((g[0] - mean) / total, (g[1] - mean) / total, (g[2] - mean) / total)
-            gd += h[0] * n0 + h[1] * n1 + h[2] * n2
-            two = real(2.0)
-            ga += two * wp.cross(h[2] * b - h[1] * c, d)
-            gb += two * wp.cross(h[0] * c - h[2] * a, d)
-            gc += two * wp.cross(h[1] * a - h[0] * b, d)
-        if sums >= 0:
-            corner_gradient[sums + i0] += ga
-            corner_gradient[sums + i1] += gb
-            corner_gradient[sums + i2] += gc
-        else:
-            corner_gradient[3 * i] = ga
-            corner_gradient[3 * i + 1] = gb
-            corner_gradient[3 * i + 2] = gc
-        direction_gradient[i] = gd
+            h0 = (g0 - mean) / total
+            h1 = (g1 - mean) / total
+            h2 = (g2 - mean) / total
+            ga = wp.cross(h2 * b - h1 * c, d)
+            gb = wp.cross(h0 * c - h2 * a, d)
+            gc = wp.cross(h1 * a - h0 * b, d)
+            through = h0 * n0 + h1 * n1 + h2 * n2
+            point = w[0] * a + w[1] * b + w[2] * c
+            stretch = gz * along
+            twice = two * points[3, lane]
+            gradients[0, lane] = gz * w[0] * m0 + wp.where(moving, two * ga[0], zero)
+            gradients[1, lane] = gz * w[0] * m1 + wp.where(moving, two * ga[1], zero)
+            gradients[2, lane] = gz * w[0] * m2 + wp.where(moving, two * ga[2], zero)
+            gradients[3, lane] = gz * w[1] * m0 + wp.where(moving, two * gb[0], zero)
+            gradients[4, lane] = gz * w[1] * m1 + wp.where(moving, two * gb[1], zero)
+            gradients[5, lane] = gz * w[1] * m2 + wp.where(moving, two * gb[2], zero)
+            gradients[6, lane] = gz * w[2] * m0 + wp.where(moving, two * gc[0], zero)
+            gradients[7, lane] = gz * w[2] * m1 + wp.where(moving, two * gc[1], zero)
+            gradients[8, lane] = gz * w[2] * m2 + wp.where(moving, two * gc[2], zero)
+            gradients[9, lane] = stretch * (point[0] - twice * d[0]) + wp.where(moving, through[0], zero)
+            gradients[10, lane] = stretch * (point[1] - twice * d[1]) + wp.where(moving, through[1], zero)
+            gradients[11, lane] = stretch * (point[2] - twice * d[2]) + wp.where(moving, through[2], zero)
+        for lane in range(wp.min(lanes, count - begin)):
+            i = begin + lane
+            ga = vec3(gradients[0, lane], gradients[1, lane], gradients[2, lane])
+            gb = vec3(gradients[3, lane], gradients[4, lane], gradients[5, lane])
+            gc = vec3(gradients[6, lane], gradients[7, lane], gradients[8, lane])
+            if sums >= 0:
+                i0, i1, i2 = corners_of(i, faces, face_index, offsets)
+                corner_gradient[sums + i0] += ga
+                corner_gradient[sums + i1] += gb
+                corner_gradient[sums + i2] += gc
+            else:
+                corner_gradient[3 * i] = ga
+                corner_gradient[3 * i + 1] = gb
+                corner_gradient[3 * i + 2] = gc
+            direction_gradient[i] = vec3(gradients[9, lane], gradients[10, lane], gradients[11, lane])
 
     return BarycentricKernels(barycentrics, barycentrics_gradient)

@@ -27,7 +27,7 @@ ARCHITECTURE = 80  # Ampere, of 2020: what runs on it runs on what came later
 Make = Callable[[Any], tuple[Any, ...]]
 FEW: dict[str, Make] = {
     "visibility": lambda real: make_visibility_kernels(real, launch.LANES["cuda"]),
-    "barycentrics": make_barycentric_kernels,
+    "barycentrics": lambda real: make_barycentric_kernels(real, launch.LANES["cuda"]),
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,
     "clipping": make_clipping_kernels,
