@@ -14,6 +14,7 @@ What is looked up there has the derivative of the face's share of the image; val
 adds no value, only that derivative; fragments elsewhere on faces that are `held` must then give up theirs.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +27,13 @@ from .turning import turning_faces
 from .visibility import first_faces
 
 MAX_COSINE = 0.4  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
-MAX_WIDTH = 1.0  # pixels: wider faces have a centre in every row or column
+MAX_WIDTH = 2.0  # pixels: wider faces have two centres and more in every row or column
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
 SURFACE = 0.7  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
 MAX_SAG = 0.05  # of a face's height in the image: how far a lens may bend its sides before it is cut in four
-MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less
+MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less ...
+MAX_CUTS_AT_SEAM = 6  # ... or so often where a camera's image has a seam, until 3 % of its area are left across that
+JUMP = 0.25  # of a side's length: with its middle so far from that of its ends, the side lies across a seam
 MAX_STRAY = 0.25  # pixels: how far what is left of a bent face may be from the triangle of its projected corners
 
 
@@ -73,6 +76,21 @@ class _Faces:
     points: Tensor  # [C, 3, 3] corners, camera frame
     depth: Tensor  # [C, 3] of the corners
     triangle: Tensor  # [C, 3, 2] pixels, float64
+
+    def values(self) -> tuple[Tensor, ...]:
+        return self.view, self.face, self.whole, self.cosine, self.points, self.depth, self.triangle
+
+    def picked(self, index: Tensor) -> "_Faces":
+        return _Faces(*_picked(index, *self.values()))
+
+    def cut_in_four(self, points: Tensor, depth: Tensor, xy: Tensor) -> "_Faces":
+        """At the middles of the sides 0 1, 1 2 and 2 0, of which this is given."""
+        corners = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]], device=points.device)
+        ends = ((self.points, points), (self.depth, depth), (self.triangle, xy))
+        return _Faces(
+            *(x.repeat_interleave(4) for x in (self.view, self.face, self.whole, self.cosine)),
+            *(torch.cat(pair, 1)[:, corners].flatten(0, 1) for pair in ends),
+        )
 
 
 @torch.no_grad()
@@ -122,18 +140,20 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
     """The faces that are narrow in the image and seen at a small angle to their plane."""
     vertices, eyes = scene.vertices.detach(), None
     if scene.linear_rays is not None:
-        (xy, usable), depth = scene.projected, vertices[:, 2]
+        (xy, usable), depth, max_length = scene.projected, vertices[:, 2], math.inf
     else:
         xy, depth = scene.project_at(scene.view_of_vertices, vertices)
         xy, depth = xy.to(vertices.dtype), depth.to(vertices.dtype)
         usable = torch.isfinite(xy).all(-1) & (depth > 0)
+        max_length = 0.5 * max(scene.camera.size)  # across a seam, a face is as long as the image
     if not scene.camera.is_central:
         view, face = _drawn(scene, torch.arange(scene.copies * scene.mesh.num_faces, device=vertices.device))
         middle = _at_corners(scene, xy, view, face).mean(1)
         eyes = scene.rays_at(view, middle)[0].to(vertices.dtype)
     item, cosine = steep_faces(
         vertices, xy, usable, scene.faces, scene.camera.size,
-        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, cull=cull, copies=scene.copies, eyes=eyes,
+        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, max_length=max_length, cull=cull,
+        copies=scene.copies, eyes=eyes,
     )  # fmt: skip
     view, face = _drawn(scene, item)
     if eyes is not None and scene.linear_rays is None:  # the image of a face that turns is no triangle
@@ -148,9 +168,11 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
 def _straightened(scene: Scene, faces: _Faces) -> _Faces:
     """The faces, or their parts: what a lens bends is cut in four at the middles of its sides, until it is straight.
 
-    The nearer to edge-on a face is seen, the more of its area is between its sides and straight ones.
+    The nearer to edge-on a face is seen, the more of its area is between its sides and straight ones. What lies across
+    the seam of a panorama is cut more often, and the parts left out that do so even then.
     """
-    for _ in range(MAX_CUTS):
+    straight: list[_Faces] = []
+    for cuts in range(MAX_CUTS_AT_SEAM + 1):
         middles = 0.5 * (faces.points + faces.points.roll(-1, dims=1))  # of the sides 0 1, 1 2, 2 0
         xy, depth = scene.project_at(faces.view.repeat_interleave(3), middles.reshape(-1, 3))
         xy, depth = xy.reshape(-1, 3, 2).double(), depth.reshape(-1, 3).to(faces.depth.dtype)
@@ -159,18 +181,18 @@ def _straightened(scene: Scene, faces: _Faces) -> _Faces:
         between = along[..., 0] * to_middle[..., 1] - along[..., 1] * to_middle[..., 0]
         area = along[:, 0, 0] * along[:, 1, 1] - along[:, 0, 1] * along[:, 1, 0]
         bends = between.abs().amax(-1) > MAX_SAG * area.abs()
-        kept, bent = (~bends).nonzero().squeeze(-1), bends.nonzero().squeeze(-1)
-        if len(bent) == 0:
-            return faces
-        of_whole = (faces.view, faces.face, faces.whole, faces.cosine)
-        of_corner = ((faces.points, middles), (faces.depth, depth), (faces.triangle, xy))
-        corners = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]], device=bent.device)
-        cut = [torch.cat(pair, 1).index_select(0, bent)[:, corners].flatten(0, 1) for pair in of_corner]
-        faces = _Faces(
-            *(torch.cat([x.index_select(0, kept), x.index_select(0, bent).repeat_interleave(4)]) for x in of_whole),
-            *(torch.cat([x.index_select(0, kept), parts]) for (x, _), parts in zip(of_corner, cut, strict=True)),
-        )
-    return faces
+        jumps = ((to_middle - 0.5 * along).norm(dim=-1) > JUMP * along.norm(dim=-1)).any(-1)
+        bent = bends if cuts < MAX_CUTS else jumps
+        wanted = torch.ones_like(bent)
+        if cuts == 0:  # not those chosen for being so long if they truly are
+            wanted = jumps | (area.abs() < MAX_WIDTH * along.norm(dim=-1).amax(-1))
+        kept, bent = ((wanted & x).nonzero().squeeze(-1) for x in (~bent, bent))
+        straight.append(faces.picked(kept))
+        if cuts == MAX_CUTS_AT_SEAM or len(bent) == 0:
+            break
+        faces = faces.picked(bent).cut_in_four(*_picked(bent, middles, depth, xy))
+    view, face, whole, *others = (torch.cat(parts) for parts in zip(*(x.values() for x in straight), strict=True))
+    return _Faces(view, face, torch.unique(whole, return_inverse=True)[1], *others)  # nothing is left of some
 
 
 def _drawn(scene: Scene, item: Tensor) -> tuple[Tensor, Tensor]:

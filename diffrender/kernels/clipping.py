@@ -1,5 +1,6 @@
 """Faces that are seen steeply, and triangles in the image cut at the borders of pixels."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,7 @@ def steep_faces(
     *,
     max_cosine: float,
     max_width: float,
+    max_length: float = math.inf,
     cull: bool = False,
     copies: int = 1,
     eyes: Tensor | None = None,
@@ -50,6 +52,7 @@ def steep_faces(
         size: (height, width) of the image; faces beside it are left out.
         max_cosine: of the angle between a face's normal and the ray to its middle; faces without area have none.
         max_width: pixels between the longest side of a face in the image and the opposite corner.
+        max_length: pixels; longer faces are taken for narrow, too: they may be, across the seam of a panorama.
         cull: leave out faces seen from behind.
         eyes: [copies * F, 3] where the rays to the middles of the faces start; None: in the origin.
 
@@ -70,6 +73,7 @@ def steep_faces(
         (float(size[1]), float(size[0])),
         max_cosine,
         max_width,
+        max_length,
         int(cull),
     ]
     launch_ranges(kernel, count, inputs, [array(cosines)], vertices, MIN_SHARE)

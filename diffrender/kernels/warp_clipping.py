@@ -41,6 +41,7 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         size: vec2,
         max_cosine: real,
         max_width: real,
+        max_length: real,
         cull: int,
         first: int,
         cosines: wp.array(dtype=real),
@@ -79,7 +80,7 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         if cull != 0 and dot3(normal, ray) >= real(0.0):
             return
         cosine = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)  # NaN for faces without area
-        if wp.abs(twice_area) < max_width * longest and cosine < max_cosine:
+        if (wp.abs(twice_area) < max_width * longest or longest > max_length) and cosine < max_cosine:
             cosines[item] = cosine
 
     @wp.func
