@@ -76,12 +76,12 @@ def extremes(value: Tensor) -> tuple[float, float]:
     (-1.0, 2.0)
     """
     value = value.detach()
-    if not value.is_cpu or value.dtype == torch.bfloat16:
-        low, high = torch.aminmax(value)
-        return low.item(), high.item()
-    # By numpy, which does not wake torch's threads: while those wait for more to do, they take the cores of ours.
-    values = value.numpy()
-    return values.min().item(), values.max().item()
+    if value.is_cpu and value.dtype != torch.bfloat16 and not torch._C._are_functorch_transforms_active():
+        # By numpy, which does not wake torch's threads: while those wait for more to do, they take the cores of ours.
+        values = value.numpy()
+        return values.min().item(), values.max().item()
+    low, high = torch.aminmax(value)
+    return low.item(), high.item()
 
 
 def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:
