@@ -6,9 +6,11 @@ implementation than the rest, with another rounding. Here the parts are the same
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 UNDIVIDED = 2**15  # elements: torch (at::internal::GRAIN_SIZE) does not divide so few among threads
 ROW = 2**10  # elements summed by one thread
@@ -50,6 +52,47 @@ def power(base: Tensor, exponent: float) -> Tensor:
 def atan2(y: Tensor, x: Tensor) -> Tensor:
     """`torch.atan2` of tensors that broadcast, and its derivatives."""
     return _in_parts(torch.atan2, *torch.broadcast_tensors(y, x))
+
+
+def product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """`rows @ matrix` of many rows [N, A] and a small matrix [A, B]; differentiable once.
+
+    >>> product(torch.ones(3, 2), torch.tensor([[1.0], [2.0]])).flatten()
+    tensor([3., 3., 3.])
+    """
+    result: Tensor = _Product.apply(rows, matrix)
+    return result
+
+
+class _Product(torch.autograd.Function):
+    """In batches of `ROW` rows, each of which one thread multiplies."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, matrix)
+        return _batched_product(rows, matrix)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,), (rows, matrix) = gradients, ctx.saved_tensors
+        to_rows = _batched_product(gradient, matrix.mT) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_rows, None
+        of_batches = torch.bmm(_batches(rows).mT, _batches(gradient))  # [P, A, B]
+        while len(of_batches) > 1:
+            of_batches = _batches(of_batches.flatten(1)).sum(1).unflatten(-1, matrix.shape)
+        return to_rows, of_batches.sum(0)
+
+
+def _batches(rows: Tensor) -> Tensor:
+    """[P, ROW, A] `rows` [N, A], and zeros after them."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % ROW)).unflatten(0, (-1, ROW))
+
+
+def _batched_product(rows: Tensor, matrix: Tensor) -> Tensor:
+    batches = _batches(rows)
+    return torch.bmm(batches, matrix.expand(len(batches), *matrix.shape)).flatten(0, 1)[: len(rows)]
 
 
 def _in_parts(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

@@ -58,6 +58,15 @@ def test_derivatives_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.autograd.gradgradcheck(function, x)
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 9])
+def test_products_and_their_derivatives_are_those_of_torch(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "ROW", 2)
+    rows, matrix = (numbers(3 * n, torch.float64).reshape(n, 3) for n in (count, 4))
+    rows, matrix = rows.requires_grad_(), matrix.mT.requires_grad_()
+    torch.testing.assert_close(steady.product(rows, matrix), rows @ matrix)
+    assert torch.autograd.gradcheck(steady.product, (rows, matrix))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_operation_minds_the_number_of_threads(dtype: torch.dtype) -> None:
     x, y = (numbers(2 * MANY, dtype)[k : k + MANY].requires_grad_() for k in (0, MANY))
@@ -65,6 +74,8 @@ def test_no_operation_minds_the_number_of_threads(dtype: torch.dtype) -> None:
         middle = steady.mean(steady.power(x, 2.4))
         loss = steady.total(steady.atan2(y, x) * (x - steady.spread(middle, MANY)))
         torch.autograd.grad(loss, (x, y))
+        rows, matrix = (x.detach()[:100_000].reshape(-1, 5).requires_grad_() for x in (x, y[:35]))
+        torch.autograd.grad(steady.total(steady.product(rows, matrix.mT)), (rows, matrix))
     assert unsteady.found == []
     assert unsteady.asked > 20
 

@@ -67,7 +67,7 @@ examples:
   diffrender fit dinoSparseRing -o dino
   diffrender fit dinoSparseRing -o dino --hold-out dinoSR0005 dinoSR0012    measure on views that the fit never sees
   diffrender fit chair -o quick --steps 100 --detail 50                     a quick look
-  diffrender fit chair -o chair --appearance texture --sheen 1              for fine patterns, satin and varnish
+  diffrender fit chair -o chair --appearance texture --sheen 8              for fine patterns, satin and varnish
   diffrender fit shots -o cup --background 0,0.7,0.2 --exposure             before a green screen, lamps flicker
   diffrender fit dinoSparseRing -o dino --resume                            go on after an interruption (Ctrl-C)"""
 
@@ -237,7 +237,7 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     how.add_argument("--texture-size", metavar="N", type=positive_int, help="texels along its sides (default 1024)")
     how.add_argument(
-        "--sheen", type=int, choices=(0, 1, 2), help="colours depend on the direction of view, by so fine functions"
+        "--sheen", metavar="N", type=int, help="colours depend on the direction of view, in N ways (8 is plenty)"
     )
     how.add_argument(
         "--exposure", action="store_true", default=None, help="views differ in brightness and white balance"

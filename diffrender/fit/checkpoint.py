@@ -13,7 +13,7 @@ from ..io.files import atomic_path
 from ..io.image_set import ImageSet
 from .settings import FitSettings
 
-FORMAT = 5
+FORMAT = 6
 
 
 def save_checkpoint(path: Path, images: ImageSet, settings: FitSettings, state: dict[str, Any]) -> None:

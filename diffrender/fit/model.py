@@ -19,7 +19,7 @@ from ..cameras import Camera, so3_exp
 from ..cameras.lens_camera import LensCamera
 from ..mesh import Mesh
 from ..render import render
-from .sheen import Sheen
+from .sheen import Sheen, first_lights
 
 RIM_WIDTH = 0.005  # of the longest side of the image: standard deviation of the blur that sees the rim
 RIM_START = 0.4  # blurred coverage where the rim begins: a straight edge has 0.5, the tip of something thin less
@@ -40,6 +40,7 @@ class Optics:
             their mean count: otherwise all views could be brighter and the object darker.
         turns: [N, 3] rotation vectors in the frame of each camera, on top of its pose.
         shifts: [N, 3] how far the world is moved in that frame then, relative to the distance of its origin.
+        lights: [HARMONICS, K, 3] what colours that depend on the direction of view may mirror: see `sheen`.
     """
 
     rim: Tensor
@@ -49,13 +50,15 @@ class Optics:
     gains: Tensor
     turns: Tensor
     shifts: Tensor
+    lights: Tensor
 
     @staticmethod
-    def ideal(num_views: int = 0, device: torch.device | str = "cpu") -> "Optics":
+    def ideal(num_views: int = 0, num_lights: int = 0, device: torch.device | str = "cpu") -> "Optics":
         """No rim, and cameras as they say."""
         rim = torch.ones(RIM_KNOTS - 1, device=device)
         shared, each = rim.new_zeros(2), rim.new_zeros(num_views, 3)
-        return Optics(rim, *(shared.clone() for _ in range(3)), *(each.clone() for _ in range(3)))
+        lights = first_lights(num_lights).to(device)
+        return Optics(rim, shared, shared.clone(), shared.clone(), each, each.clone(), each.clone(), lights)
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -111,7 +114,7 @@ def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[i
     # The surface of one object: where it passes through itself, the regularizers pull it apart.
     index = None if views is None else torch.tensor(views, device=optics.gains.device)
     cameras = cameras if index is None else optics.moved(cameras, index)
-    seen = optics.darken(render(mesh, cameras, intersecting=False, shader=Sheen.of(cameras)))
+    seen = optics.darken(render(mesh, cameras, intersecting=False, shader=Sheen.of(cameras, optics.lights)))
     return seen if index is None else optics.expose(seen, index)
 
 

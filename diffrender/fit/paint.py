@@ -33,9 +33,9 @@ class VertexPaint:
         assert mesh.vertex_colors is not None
         return mesh.vertex_colors
 
-    def matte(self, colors: Tensor, functions: Tensor) -> Tensor:
-        """[V, 3] `colors` where the functions of the direction have the values [V, K - 1]."""
-        return colors[:, :3] * gains(colors, functions)
+    def matte(self, colors: Tensor, lights: Tensor) -> Tensor:
+        """[V, 3] `colors` under `lights` [V, K * 3]."""
+        return colors[:, :3] * gains(colors, lights)
 
     def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
         """How far neighbours differ."""
@@ -79,9 +79,9 @@ class TexturePaint:
         values = self.values_of(mesh)
         return torch.cat([encode_srgb(values[:, :3].clamp(0, 1)), values[:, 3:]], dim=-1)
 
-    def matte(self, colors: Tensor, functions: Tensor) -> Tensor:
-        """Texels [N, 3] as `colors` where the functions of the direction have the values [N, K - 1]."""
-        return encode_srgb((decode_srgb(colors[:, :3]) * gains(colors, functions)).clamp(0, 1))
+    def matte(self, colors: Tensor, lights: Tensor) -> Tensor:
+        """Texels [N, 3] as `colors` are under `lights` [N, K * 3]."""
+        return encode_srgb((decode_srgb(colors[:, :3]) * gains(colors, lights)).clamp(0, 1))
 
     @torch.no_grad()
     def values_of(self, mesh: Mesh) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..mesh import Mesh
+from .sheen import HARMONICS
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class FitSettings:
         appearance: "vertex", colours at the vertices, or "texture": after these stages, one more on images 2.5 times
             as large fits an image on the surface, and the shape along with it.
         texture_size: texels along each side of the texture.
-        sheen: degree of the spherical harmonics by which colours depend on the direction of view, 1 or 2; 0: they look
-            the same from everywhere, as they do in `mesh.glb` in any case.
+        sheen: how many functions of the mirrored direction to the eye colours may follow, at most 24; 0: they look the
+            same from everywhere, as they do in `mesh.glb` in any case.
         fit_shape: False keeps the start's shape and fits its colours only.
         fit_exposure: each view gets an exposure and a white balance of its own.
         fit_cameras: the pose of each view is corrected. (The principal point, one for all, always is.)
@@ -70,8 +71,9 @@ class FitSettings:
             raise ValueError("image_sizes must hold one size for each stage; got none")
         for size in self.image_sizes:
             _check_whole("image_sizes", size, least=8)
-        if self.sheen not in (0, 1, 2):
-            raise ValueError(f"sheen must be 0, 1 or 2, a degree; got {self.sheen!r}")
+        _check_whole("sheen", self.sheen, least=0)
+        if self.sheen > HARMONICS:
+            raise ValueError(f"sheen must be at most {HARMONICS}; got {self.sheen}")
         _check_whole("seed", self.seed, least=0)
         _check_whole("steps", self.steps, least=0)
         for name in ("views_per_step", "checkpoint_every"):
@@ -85,6 +87,7 @@ class FitSettings:
     def fitted_optics(self) -> set[str]:
         """The fields of `model.Optics` that are fitted along."""
         free = {"rim", "center"}
+        free |= {"lights"} if self.sheen else set()
         free |= {"gains"} if self.fit_exposure else set()
         free |= {"focal", "distortion"} if self.fit_lens else set()
         return free | ({"turns", "shifts"} if self.fit_cameras else set())

@@ -25,7 +25,7 @@ from .paint import COLOR_STEP, TexturePaint, VertexPaint
 from .refine import edge_lengths
 from .settings import FitSettings
 from .share import of_the_first, own, rank, total
-from .sheen import CHANNELS, mean_harmonics
+from .sheen import mean_lights
 from .start import carving_masks, start_mesh
 from .unseen import film_area, unseen_vertices
 from .views import View, Views, alike
@@ -50,8 +50,10 @@ OPTICS_STEP = {
     "gains": 0.01,
     "turns": 5e-4,
     "shifts": 5e-4,
+    "lights": 0.02,
 }  # in their units
-SHEEN = 0.003  # of squared logarithms of gains: where few views see a colour, it looks the same from everywhere
+SATURATED = 254.5 / 255  # sRGB
+SHEEN = 0.003  # of squared shares of lights: where few views see a colour, it looks the same from everywhere
 POSES = 0.1  # of mean squared turns and shifts: of all ways to turn object and cameras together, the one near the start
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
@@ -111,14 +113,13 @@ class Trainer:
         self.history: list[Record] = []
         self.incidents: list[str] = []
         self.seconds = 0.0
-        self._optics = Optics.ideal(len(images), self.device)
+        self._optics = Optics.ideal(len(images), settings.sheen, self.device)
         if state is None:
             started = time.perf_counter()
             start, self.incidents = start_mesh(images, settings)
             self.start = start.to(self.device)
             grey = torch.full_like(self.start.vertices, START_COLOR)
-            more = CHANNELS[settings.sheen] - 3
-            self._enter(0, self.start, torch.nn.functional.pad(grey, (0, more)))
+            self._enter(0, self.start, torch.nn.functional.pad(grey, (0, settings.sheen)))
             self.seconds = time.perf_counter() - started
         else:
             self._restore(state)
@@ -138,9 +139,9 @@ class Trainer:
         if not self.settings.sheen:
             return self.mesh()
         mesh, eyes = self._mesh(), torch.stack([camera.center for camera in self._images.cameras]).to(self.device)
-        functions = mean_harmonics(mesh, eyes, self._colors.shape[-1] // 3)
-        functions = self._paint.values_of(mesh.replace(vertex_colors=functions))
-        return self._paint.on(mesh, self._paint.matte(self._colors, functions))
+        lights = mean_lights(mesh, eyes, self._optics.lights)
+        lights = self._paint.values_of(mesh.replace(vertex_colors=lights))
+        return self._paint.on(mesh, self._paint.matte(self._colors, lights))
 
     def optics(self) -> Optics:
         return Optics(**{name: value.detach().clone() for name, value in self._optics.tensors().items()})
@@ -387,14 +388,16 @@ def _image_losses(mesh: Mesh, optics: Optics, views: list[View], numbers: list[i
 def _color_loss(pictures: Tensor, images: Tensor) -> Tensor:
     """The colour loss of sRGB values; `pictures` [B, H, W, 4] linear and before black, `images` [B, H, W, 3] sRGB.
 
-    Most pixels are black in both, and have no error: only the others are looked at.
+    Most pixels are black in both, and have no error: only the others are looked at. What is as bright as an image can
+    be may be brighter in truth.
     """
     found, wanted = pictures.reshape(-1, 4), images.reshape(-1, 3)
     index = ((found[:, 3] > 0) | (wanted > 0).any(-1)).nonzero().squeeze(-1)
     if len(index) == 0:
         return pictures.sum() * 0
-    seen = encode_srgb(found.index_select(0, index)[:, :3])
-    loss = color_loss(seen[None], wanted.index_select(0, index)[None])  # images of one row
+    seen, wanted = encode_srgb(found.index_select(0, index)[:, :3]), wanted.index_select(0, index)
+    seen = torch.where(wanted >= SATURATED, seen.clamp(max=1), seen)
+    loss = color_loss(seen[None], wanted[None])  # images of one row
     return loss * (len(index) / len(found))
 
 

@@ -50,6 +50,17 @@ def test_the_colour_loss_is_that_of_all_pixels_though_black_ones_are_left_out():
     assert _color_loss(torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 3)) == 0
 
 
+def test_what_is_as_bright_as_an_image_can_be_may_be_brighter():
+    pictures = torch.tensor([2.0, 2.0, 0.5, 1.0]).expand(1, 1, 1, 4).clone().requires_grad_()
+    images = torch.tensor([1.0, 0.5, 1.0]).expand(1, 1, 1, 3)
+    loss = _color_loss(pictures, images)
+    expected = encode_srgb(torch.tensor([2.0, 0.5]))
+    torch.testing.assert_close(loss, (expected[0] - 0.5 + 1 - expected[1]) / 3)
+    derivative = torch.autograd.grad(loss, pictures)[0].flatten()
+    assert derivative[0] == 0
+    assert derivative[1] > 0 > derivative[2]
+
+
 def dented():
     """A ball of radius 1 with a dent at +x, half as deep as the ball, that no silhouette shows; spotted."""
     ball = sphere(4)
