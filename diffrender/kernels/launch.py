@@ -19,7 +19,9 @@ import warp as wp
 from torch import Tensor
 
 from .ray_tree import RUN, RayTree, SortedRays
-from .warp_visibility import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT, make_visibility_kernels
+from .warp_hits import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT
+from .warp_rasterizer import make_rasterizer_kernels
+from .warp_ray_tree import make_ray_tree_kernels
 
 NO_FACE = 2**31 - 1
 NEAR = 2e-6  # of a point's distance from the axis: nearer to the camera's plane, pixels are cut off by cameras
@@ -28,7 +30,7 @@ MIN_WORK = 16384  # the same, of faces
 RAY_WORK = 8  # a single ray takes as long as so many faces
 PIXELS_WORK = 4  # so many pixels of an image take as long as a face
 BALANCE_SAMPLES = 4096  # vertices, or points, that are asked where the image is busy
-# Pixels that a thread computes side by side, in vector instructions; on CUDA threads themselves are side by side.
+# Pixels or rays that a thread computes side by side, in vector instructions; on CUDA threads themselves are so.
 LANES = {"cpu": 16, "cuda": 1}
 NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
 CUDA_BAND = 32  # rows that one CUDA thread covers of its face
@@ -48,7 +50,7 @@ def project_linear(
     Returns:
         [P, 2] pixels, and [P] bool whether they mean anything: not behind the camera, nor close to its plane.
     """
-    kernel = _visibility_kernel("project_linear", vertices)
+    kernel = _rasterizer_kernel("project_linear", vertices)
     # p = x dx + y dy + w direction, or for parallel rays p = origin + x origin_dx + y origin_dy + w direction: Cramer.
     origin, *slopes, direction, dx, dy = rays.double().unbind(1)
     if not central:
@@ -98,7 +100,7 @@ def rasterize_linear(
         [B, H, W] int32 index into `faces`, -1 where there is nothing.
     """
     (height, width), num_views = size, rays.shape[0]
-    kernel = _visibility_kernel("rasterize_linear", vertices)
+    kernel = _rasterizer_kernel("rasterize_linear", vertices)
     depths, hits = _outputs((num_views, height, width), vertices)
     args = [
         vectors(vertices),
@@ -149,7 +151,7 @@ def first_hit_linear(
 
     Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
     """
-    kernel = _visibility_kernel("first_hit_linear", vertices)
+    kernel = _rasterizer_kernel("first_hit_linear", vertices)
     depths, hits = _outputs((len(rays.order),), vertices)
     args = [
         vectors(vertices),
@@ -217,7 +219,7 @@ def first_hit(
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
     """
     num_views, num_slots = tree.slots.shape
-    kernel = _visibility_kernel("first_hit", vertices)
+    kernel = load_kernel(make_ray_tree_kernels, "first_hit", vertices)
     depths, hits = _outputs((len(tree.directions),), vertices)
     num_items = faces.shape[0] * (num_views if face_view is None else 1) if len(depths) else 0
     counts = [b - a for a, b in pairwise(tree.level_start)]
@@ -283,8 +285,8 @@ def _single_rays(
     ]
 
 
-def _visibility_kernel(name: str, like: Tensor) -> Any:
-    return load_kernel(lambda real: make_visibility_kernels(real, LANES[like.device.type]), name, like)
+def _rasterizer_kernel(name: str, like: Tensor) -> Any:
+    return load_kernel(lambda real: make_rasterizer_kernels(real, LANES[like.device.type]), name, like)
 
 
 def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:
@@ -436,6 +438,12 @@ def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     if like.is_cuda:
         return torch.empty(shape, dtype=dtype, device=like.device)
     return torch.from_numpy(np.empty(shape, NUMPY_TYPES[dtype]))
+
+
+def zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Zeros on the device and of the type of `like`."""
+    # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
+    return like.new_zeros(shape) if like.is_cuda else torch.from_numpy(np.zeros(shape, NUMPY_TYPES[like.dtype]))
 
 
 def _faces(hits: Tensor) -> Tensor:

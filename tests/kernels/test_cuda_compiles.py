@@ -18,15 +18,17 @@ from diffrender.kernels.warp_intersections import make_intersection_kernels
 from diffrender.kernels.warp_lens import make_lens_kernels
 from diffrender.kernels.warp_narrow_faces import make_narrow_face_kernels
 from diffrender.kernels.warp_pyramids import make_pyramid_kernels
+from diffrender.kernels.warp_rasterizer import make_rasterizer_kernels
+from diffrender.kernels.warp_ray_tree import make_ray_tree_kernels
 from diffrender.kernels.warp_sampling import make_sampling_kernels
 from diffrender.kernels.warp_transform import make_transform_kernels
-from diffrender.kernels.warp_visibility import make_visibility_kernels
 from diffrender.sampling.sample import MODES
 
 ARCHITECTURE = 80  # Ampere, of 2020: what runs on it runs on what came later
 Make = Callable[[Any], tuple[Any, ...]]
 FEW: dict[str, Make] = {
-    "visibility": lambda real: make_visibility_kernels(real, launch.LANES["cuda"]),
+    "rasterizer": lambda real: make_rasterizer_kernels(real, launch.LANES["cuda"]),
+    "ray tree": make_ray_tree_kernels,
     "barycentrics": lambda real: make_barycentric_kernels(real, launch.LANES["cuda"]),
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,

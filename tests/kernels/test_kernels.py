@@ -21,6 +21,7 @@ from diffrender.kernels import (
     scattered_slots,
     sort_rays,
 )
+from diffrender.kernels.warp_ray_tree import make_ray_tree_kernels
 
 FOCAL = 20.0
 SOUPS = ("large", "thin", "tiny", "huge", "degenerate", "across the camera plane", "behind", "around the camera")
@@ -295,5 +296,5 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(monkeypatch: p
 
     monkeypatch.setattr(launch, "_initialize", forbidden)
     with pytest.raises(PermissionError, match="variable WARP_CACHE_PATH names another one") as raised:
-        launch._visibility_kernel("first_hit", torch.zeros(1))
+        launch.load_kernel(make_ray_tree_kernels, "first_hit", torch.zeros(1))
     assert raised.value.filename == "/home/nobody/.cache/warp"
