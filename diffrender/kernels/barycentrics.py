@@ -3,12 +3,11 @@
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import LANES, array, launch_ranges, load_kernel, side_by_side, vectors
+from .launch import LANES, array, launch_ranges, load_kernel, side_by_side, vectors, zeros
 from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 
@@ -46,13 +45,12 @@ class _Barycentrics(torch.autograd.Function):
         directions: Tensor,
         z_depth: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        kernel, lanes = _kernel("barycentrics", vertices)
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
         front, moves = torch.empty_like(depth, dtype=torch.uint8), torch.empty_like(depth, dtype=torch.uint8)
         rays = _rays_on_faces(vertices, faces, face_index, offsets, origins, directions)
         inputs = [*rays, int(z_depth), smallest_total(depth.dtype), MAX_OUTSIDE]
         outputs = [vectors(weights), array(depth), array(front), array(moves)]
-        launch_ranges(kernel, -(-len(depth) // lanes), inputs, outputs, vertices, max(MIN_SHARE // lanes, 1))
+        _launch("barycentrics", len(depth), inputs, outputs, vertices)
         ctx.save_for_backward(vertices, faces, face_index, offsets, origins, directions, weights, depth, moves)
         ctx.z_depth = z_depth
         front = front.bool()
@@ -80,16 +78,16 @@ class _Barycentrics(torch.autograd.Function):
             vectors(weight_gradient),
             array(depth_gradient.detach().contiguous()),
         ]
-        kernel, lanes = _kernel("barycentrics_gradient", vertices)
-        blocks = -(-len(depth) // lanes)
         if of_origins or vertices.is_cuda:  # where torch knows whether sums shall be the same every time
             corner_gradient = vertices.new_empty(len(depth), 3, 3)
             outputs = [vectors(corner_gradient.reshape(-1, 3)), vectors(direction_gradient)]
-            launch_ranges(kernel, blocks, [*inputs, -1], outputs, vertices, max(MIN_SHARE // lanes, 1))
+            _launch("barycentrics_gradient", len(depth), [*inputs, -1], outputs, vertices)
             index = corner_index(faces, face_index, offsets).reshape(-1)
             vertex_gradient = torch.zeros_like(vertices).index_add_(0, index, corner_gradient.reshape(-1, 3))
             origin_gradient = -corner_gradient.sum(1) if of_origins else None
             return vertex_gradient, None, None, None, origin_gradient, direction_gradient, None
+
+        kernel, blocks, _ = _blocks("barycentrics_gradient", len(depth), vertices)
 
         def work(first: int, stop: int, sums: int) -> None:
             outputs = [vectors(parts.reshape(-1, 3)), vectors(direction_gradient)]
@@ -98,17 +96,23 @@ class _Barycentrics(torch.autograd.Function):
         count, num_vertices = len(depth), len(vertices)
         # As many for all numbers of threads, that the sum is the same for all.
         num_parts = max(min(MAX_PARTS, count // max(MIN_SHARE, num_vertices)), 1)
-        parts = torch.from_numpy(np.zeros((num_parts, num_vertices, 3), directions.detach().numpy().dtype))
+        parts = zeros((num_parts, num_vertices, 3), vertices)
         cuts = [blocks * i // num_parts for i in range(num_parts + 1)]
         if count:
             side_by_side(work, [(a, b, i * num_vertices) for i, (a, b) in enumerate(pairwise(cuts))])
         return parts.sum(0), None, None, None, None, direction_gradient, None
 
 
-def _kernel(name: str, like: Tensor) -> tuple[Any, int]:
-    """The kernel `name`, and how many rays each of its threads takes."""
+def _launch(name: str, count: int, inputs: list[Any], outputs: list[Any], like: Tensor) -> None:
+    """Launch the kernel `name` over `count` rays that write to places of their own."""
+    kernel, blocks, lanes = _blocks(name, count, like)
+    launch_ranges(kernel, blocks, inputs, outputs, like, max(MIN_SHARE // lanes, 1))
+
+
+def _blocks(name: str, count: int, like: Tensor) -> tuple[Any, int, int]:
+    """The kernel `name`, the blocks of `count` rays that its threads take, and the rays of a block."""
     lanes = LANES[like.device.type]
-    return load_kernel(lambda real: make_barycentric_kernels(real, lanes), name, like), lanes
+    return load_kernel(lambda real: make_barycentric_kernels(real, lanes), name, like), -(-count // lanes), lanes
 
 
 def _rays_on_faces(

@@ -10,9 +10,9 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side
+from .launch import device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side, zeros
 from .pyramids_reference import box_of
-from .sampling import MIN_POINTS, zeros
+from .sampling import MIN_POINTS
 from .warp_pyramids import make_pyramid_kernels
 from .warp_sampling import BORDERS, MAX_CHANNELS
 
@@ -51,7 +51,7 @@ def filter_pyramid_points_gradient(
     pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: PyramidLookup, gradient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients to `uv` and `spread` of the sum of `gradient` [N, C] times the values."""
-    found = zeros(uv), zeros(spread)
+    found = zeros(uv.shape, uv), zeros(spread.shape, spread)
     if gradient.numel():
         _launch_points("to_points", pyramid, uv, spread, how, gradient, list(found))
     return found
@@ -61,7 +61,7 @@ def filter_pyramid_texels_gradient(
     pyramid: Sequence[Tensor], uv: Tensor, spread: Tensor, how: PyramidLookup, gradient: Tensor
 ) -> tuple[Tensor, ...]:
     """Gradients to the images of a pyramid, of which only the shapes are read, of the same sum."""
-    found = tuple(zeros(image) for image in pyramid)
+    found = tuple(zeros(image.shape, image) for image in pyramid)
     if gradient.numel() == 0:
         return found
     kernel = load_kernel(_kernels(pyramid, spread), "to_texels", uv)

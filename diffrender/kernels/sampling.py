@@ -8,7 +8,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import array, device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side
+from .launch import array, device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side, zeros
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
@@ -69,7 +69,7 @@ def sample_images_gradient(
     to_points: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients to `images` and `points` of the sum of `gradient` [G, P, C] times the values."""
-    image_gradient = zeros(images) if to_images else None
+    image_gradient = zeros(images.shape, images) if to_images else None
     point_gradient = empty(points.shape, points) if to_points else None
     if points.numel() == 0 or images.shape[-1] == 0:
         return image_gradient, None if point_gradient is None else point_gradient.zero_()
@@ -89,14 +89,6 @@ def sample_images_gradient(
 
     side_by_side(work, row_bands(images[..., 0, 0].numel(), count, row_of, images, MIN_POINTS))
     return image_gradient, point_gradient
-
-
-def zeros(values: Tensor) -> Tensor:
-    """Zeros of the same shape."""
-    # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
-    if values.is_cuda:
-        return values.new_zeros(values.shape)
-    return torch.from_numpy(np.zeros(values.shape, np.float32 if values.dtype == torch.float32 else np.float64))
 
 
 def _kernels(images: Tensor, points: Tensor, lookup: Lookup) -> Any:

@@ -27,9 +27,9 @@ class BarycentricKernels(NamedTuple):
 def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     _, vec3, dot3, plane_normal, _, extent = make_math(real)
-    ray_block = wp.types.matrix((12, lanes), real)  # corners and direction
+    ray_block = wp.types.matrix((12, lanes), real)  # corners and direction, or the gradients to these
     point_block = wp.types.matrix((4, lanes), real)  # weights and depth
-    gradient_block = wp.types.matrix((12, lanes), real)
+    upstream_block = wp.types.matrix((9, lanes), real)  # these, their gradients, and whether weights move
     bits = wp.types.vector(lanes, wp.int32)
     options = {**OPTIONS, "max_unroll": 3}  # loops over axes are unrolled, those over lanes are not
     edge_on = wp.constant(real(EDGE_ON * EPSILON[wp.dtype_to_torch(real)]))
@@ -179,7 +179,7 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
         begin = (first + wp.tid()) * lanes
         count = face_index.shape[0]
         rays = load_rays(begin, count, vertices, faces, face_index, offsets, origins, directions)
-        points = ray_block()  # weights and depth, the gradients to these, and whether weights move
+        points = upstream_block()
         for lane in range(lanes):
             i = wp.min(begin + lane, count - 1)
             w = weights[i]
@@ -190,7 +190,7 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
             points[3, lane] = depths[i]
             points[7, lane] = depth_gradient[i]
             points[8, lane] = real(moves[i])
-        gradients = gradient_block()
+        gradients = ray_block()
         zero = real(0.0)
         two = real(2.0)
         ahead = wp.where(z_depth == 0, zero, real(1.0))
