@@ -3,7 +3,6 @@
 from .barycentrics import barycentrics
 from .edges import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
 from .interpolation import interpolate_corners
-from .launch import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .lens import LensModel, project_lens, unproject_lens
 from .pyramids import (
     PyramidLookup,
@@ -17,6 +16,7 @@ from .reference import barycentrics_reference, corner_index, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
 from .transform import affine_rays, pixel_places, to_cameras
+from .visibility import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .warp_lens_formulas import MOST_COEFFICIENTS, LensKind, LensShape
 
 __all__ = [

@@ -4,10 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import warp as wp
 from torch import Tensor
 
-from .launch import LANES, array, launch_ranges, load_kernel, side_by_side, vectors, zeros
+from .arrays import array, vectors, zeros
+from .launch import LANES, launch, launch_ranges, load_kernel, side_by_side
 from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
 from .warp_barycentrics import make_barycentric_kernels
 
@@ -91,7 +91,7 @@ class _Barycentrics(torch.autograd.Function):
 
         def work(first: int, stop: int, sums: int) -> None:
             outputs = [vectors(parts.reshape(-1, 3)), vectors(direction_gradient)]
-            wp.launch(kernel, dim=stop - first, inputs=[*inputs, sums, first], outputs=outputs, device="cpu")
+            launch(kernel, stop - first, [*inputs, sums, first, *outputs], vertices.device)
 
         count, num_vertices = len(depth), len(vertices)
         # As many for all numbers of threads, that the sum is the same for all.
@@ -112,7 +112,7 @@ def _launch(name: str, count: int, inputs: list[Any], outputs: list[Any], like: 
 def _blocks(name: str, count: int, like: Tensor) -> tuple[Any, int, int]:
     """The kernel `name`, the blocks of `count` rays that its threads take, and the rays of a block."""
     lanes = LANES[like.device.type]
-    return load_kernel(lambda real: make_barycentric_kernels(real, lanes), name, like), -(-count // lanes), lanes
+    return load_kernel(make_barycentric_kernels, name, like, lanes), -(-count // lanes), lanes
 
 
 def _rays_on_faces(

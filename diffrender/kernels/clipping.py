@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .launch import array, launch_ranges, load_kernel, vectors
+from .arrays import array, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_clipping import make_clipping_kernels
 
 MIN_SHARE = 16384  # fewer faces are not worth a second thread

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..topology import Topology
-from .launch import array, launch_ranges, load_kernel, vectors
+from .arrays import array, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 
 MIN_EDGES = 16384  # fewer are not worth a second thread

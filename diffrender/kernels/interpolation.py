@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..derivatives import is_batched
 from ..gather import gather, scatter
-from .launch import array, launch_ranges, load_kernel, vectors
+from .arrays import array, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_interpolation import make_interpolation_kernels
 
 MIN_SHARE = 65536  # fewer points are not worth a second thread

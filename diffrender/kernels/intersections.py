@@ -7,10 +7,10 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-import warp as wp
 from torch import Tensor
 
-from .launch import array, device_of, load_kernel, side_by_side
+from .arrays import array, vectors
+from .launch import launch, load_kernel, side_by_side
 from .warp_intersections import BOX_BITS, BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
 
 MIN_SHARE = 256  # fewer leaves or nodes are not worth a second thread
@@ -236,8 +236,7 @@ def _launch(name: str, count: int, inputs: Sequence[Tensor | int], outputs: Sequ
     parts = 1 if device.type == "cuda" else max(min(torch.get_num_threads(), count // MIN_SHARE), 1)
 
     def work(first: int) -> None:
-        dim = -(-(count - first) // parts)
-        wp.launch(kernel, dim=dim, inputs=[*args, first, parts], outputs=results, device=device_of(like))
+        launch(kernel, -(-(count - first) // parts), [*args, first, parts, *results], device)
 
     side_by_side(work, [(part,) for part in range(parts)])
 
@@ -246,6 +245,4 @@ def _array(value: Tensor | int) -> Any:
     """A Warp array, of vectors along the last dimension if there are more than one."""
     if isinstance(value, int):
         return value
-    if value.ndim == 1:
-        return array(value)
-    return array(value, dtype=wp.types.vector(value.shape[-1], wp.dtype_from_torch(value.dtype)))
+    return array(value) if value.ndim == 1 else vectors(value)

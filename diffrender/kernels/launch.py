@@ -1,15 +1,16 @@
-"""Launching the kernels: tensors to Warp arrays, work to threads.
+"""Launching kernels: from source to machine code, work to threads.
 
 On the CPU Warp runs a kernel on one thread and lets go of the interpreter lock; the output is therefore cut into
 disjoint parts (bands of rows, subtrees of rays), one launch each, side by side. On CUDA the same kernels run twice
 with atomic minima: least depth, then the lowest face at that depth. Either way the result does not depend on the order.
 """
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,289 +19,68 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .ray_tree import RUN, RayTree, SortedRays
-from .warp_hits import WRITE_DEPTH, WRITE_FACE, WRITE_FIRST_HIT
-from .warp_rasterizer import make_rasterizer_kernels
-from .warp_ray_tree import make_ray_tree_kernels
+from .arrays import Description
 
-NO_FACE = 2**31 - 1
-NEAR = 2e-6  # of a point's distance from the axis: nearer to the camera's plane, pixels are cut off by cameras
-MIN_VERTICES = 16384  # fewer are not worth a second thread, which takes a tenth of a millisecond to wake up
-MIN_WORK = 16384  # the same, of faces
-RAY_WORK = 8  # a single ray takes as long as so many faces
-PIXELS_WORK = 4  # so many pixels of an image take as long as a face
-BALANCE_SAMPLES = 4096  # vertices, or points, that are asked where the image is busy
+MIN_WORK = 16384  # fewer faces are not worth a second thread, which takes a tenth of a millisecond to wake up
+BALANCE_SAMPLES = 4096  # points that are asked where the image is busy
 # Pixels or rays that a thread computes side by side, in vector instructions; on CUDA threads themselves are so.
 LANES = {"cpu": 16, "cuda": 1}
-NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
-CUDA_BAND = 32  # rows that one CUDA thread covers of its face
-CUDA_SHARES = 8  # of a tree of rays, for as many CUDA threads and a face
+KNOWN_WARP = "1.19."  # whose compiled functions on the CPU take the bounds and one structure of all arguments
 
 
-def project_linear(
-    vertices: Tensor, vertex_view: Tensor | None, rays: Tensor, *, central: bool
-) -> tuple[Tensor, Tensor]:
-    """Pixels of vertices for cameras whose rays are affine in the pixel, from nothing but these rays.
+def load_kernel(make: Callable[..., Any], name: str, like: Tensor, *options: Any) -> Any:
+    """The kernel `name` out of `make`, for the type of `like` and more `options`; compiled on first use, then cached.
 
-    Args:
-        vertices: [P, 3] camera frame; P = B * V copies, or V when `vertex_view` is given.
-        vertex_view: [P] the view of each vertex, or None: copy by copy.
-        rays: [B, 6, 3] as for `rasterize_linear`; parallel to each other unless `central`.
-
-    Returns:
-        [P, 2] pixels, and [P] bool whether they mean anything: not behind the camera, nor close to its plane.
+    The cache is on disk.
     """
-    kernel = _rasterizer_kernel("project_linear", vertices)
-    # p = x dx + y dy + w direction, or for parallel rays p = origin + x origin_dx + y origin_dy + w direction: Cramer.
-    origin, *slopes, direction, dx, dy = rays.double().unbind(1)
-    if not central:
-        dx, dy = slopes
-    volumes = torch.linalg.cross(torch.stack([dy, direction, dx], 1), torch.stack([direction, dx, dy], 1))
-    to_pixels = torch.cat([volumes, torch.stack([origin, direction], 1)], 1)  # [B, 5, 3]
-    xy = vertices.new_empty(len(vertices), 2)
-    in_front = torch.empty(len(vertices), dtype=torch.uint8, device=vertices.device)
-    inputs = [
-        vectors(vertices),
-        array(to_pixels.new_zeros(1, dtype=torch.int64) if vertex_view is None else vertex_view),
-        0 if vertex_view is not None else len(vertices) // len(rays),
-        vectors(to_pixels),
-        int(central),
-        NEAR,
-    ]
-    launch_ranges(kernel, len(vertices), inputs, [vectors(xy), array(in_front)], vertices, MIN_VERTICES)
-    return xy, in_front.view(torch.bool)
-
-
-def rasterize_linear(
-    vertices: Tensor,
-    xy: Tensor,
-    in_front: Tensor,
-    faces: Tensor,
-    face_view: Tensor | None,
-    rays: Tensor,
-    size: tuple[int, int],
-    *,
-    central: bool,
-    cull: bool = False,
-) -> Tensor:
-    """The face in front at every pixel centre, for cameras whose rays are affine in the pixel.
-
-    Args:
-        vertices: [P, 3] camera frame; P = B * V copies, or V when `face_view` is given.
-        xy: [P, 2] their projections; only read for vertices that are `in_front`.
-        in_front: [P] bool, whether the projection means anything.
-        faces: [F, 3] indices of one copy.
-        face_view: [F] the view of each face, or None: every face in every view.
-        rays: [B, 6, 3] origin, d origin / dx, d origin / dy, direction, d direction / dx, d direction / dy.
-        size: (height, width) of the images.
-        central: all rays start in the origin; the first three of `rays` are not read.
-        cull: leave out faces seen from behind.
-
-    Returns:
-        [B, H, W] int32 index into `faces`, -1 where there is nothing.
-    """
-    (height, width), num_views = size, rays.shape[0]
-    kernel = _rasterizer_kernel("rasterize_linear", vertices)
-    depths, hits = _outputs((num_views, height, width), vertices)
-    args = [
-        vectors(vertices),
-        vectors(xy),
-        array(in_front.view(torch.uint8)),
-        array(faces),
-        array(_optional_index(face_view, vertices)),
-        _vertex_stride(vertices, face_view, num_views),
-        vectors(rays),
-        int(central),
-        int(cull),
-        height,
-        width,
-    ]
-    _launch_rows(
-        kernel,
-        args,
-        (depths, hits),
-        vertices,
-        xy,
-        in_front,
-        faces,
-        face_view,
-        num_views,
-        height,
-        depths.numel() // PIXELS_WORK,
-    )
-    return _faces(hits)
-
-
-def first_hit_linear(
-    vertices: Tensor,
-    xy: Tensor,
-    in_front: Tensor,
-    faces: Tensor,
-    face_view: Tensor | None,
-    rays: SortedRays,
-    *,
-    cull: bool = False,
-    face_edges: Tensor | None = None,
-    skip_edge: Tensor | None = None,
-    skip_faces: Tensor | None = None,
-    edges: Tensor | None = None,
-    beside: Tensor | None = None,
-    limit: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The first face along single rays of cameras whose rays are affine in the pixel.
-
-    Args and results: as in `rasterize_linear` and `first_hit`, for the N rays that `rays` was made of.
-    """
-    kernel = _rasterizer_kernel("first_hit_linear", vertices)
-    depths, hits = _outputs((len(rays.order),), vertices)
-    args = [
-        vectors(vertices),
-        vectors(xy),
-        array(in_front.view(torch.uint8)),
-        array(faces),
-        array(faces if face_edges is None else face_edges),
-        array(_optional_index(face_view, vertices)),
-        _vertex_stride(vertices, face_view, rays.num_views),
-        array(rays.run_start),
-        rays.runs,
-        RUN,
-        array(rays.order),
-        array(rays.x),
-        *_single_rays(rays.origins, rays.directions, faces, skip_edge, skip_faces, edges, beside, limit),
-        int(rays.origins is None),
-        int(cull),
-        rays.height,
-    ]
-    _launch_rows(
-        kernel,
-        args,
-        (depths, hits),
-        vertices,
-        xy,
-        in_front,
-        faces,
-        face_view,
-        rays.num_views,
-        rays.height,
-        RAY_WORK * len(depths),
-    )
-    return _faces(hits).long(), depths
-
-
-def first_hit(
-    vertices: Tensor,
-    faces: Tensor,
-    face_view: Tensor | None,
-    tree: RayTree,
-    *,
-    z_depth: bool,
-    cull: bool = False,
-    face_edges: Tensor | None = None,
-    skip_edge: Tensor | None = None,
-    skip_faces: Tensor | None = None,
-    edges: Tensor | None = None,
-    beside: Tensor | None = None,
-    limit: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The first face along each ray of a tree.
-
-    Args:
-        vertices, faces, face_view, cull: as in `rasterize_linear`.
-        tree: the rays of B views, in slots.
-        z_depth: depth is z (every direction has z = 1, every origin z = 0); otherwise it is the ray's parameter.
-        face_edges: [F, 3] the edges of each face; with `skip_edge` [N], a ray passes through the faces at its edge.
-        skip_faces: [N, 2] faces that each ray passes through, -1 for none.
-        edges: [E, 2] the welded vertices of each edge.
-        beside: [N, 3] where a ray passes through an edge, as far as rounding can tell, it meets what is on this side of
-            the edge, without the faces that are seen edge-on there; and, on either side, what ends there, is nearer
-            than `limit` [N], and has no vertex in common with `skip_edge`.
-
-    Returns:
-        [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
-    """
-    num_views, num_slots = tree.slots.shape
-    kernel = load_kernel(make_ray_tree_kernels, "first_hit", vertices)
-    depths, hits = _outputs((len(tree.directions),), vertices)
-    num_items = faces.shape[0] * (num_views if face_view is None else 1) if len(depths) else 0
-    counts = [b - a for a, b in pairwise(tree.level_start)]
-    shares = CUDA_SHARES if vertices.is_cuda else _worthwhile(num_items + RAY_WORK * len(depths))
-    top = max((level for level, nodes in enumerate(counts) if nodes >= shares), default=0)
-    args = [
-        vectors(vertices),
-        array(faces),
-        array(faces if face_edges is None else face_edges),
-        array(_optional_index(face_view, vertices)),
-        _vertex_stride(vertices, face_view, num_views),
-        array(tree.slots.reshape(-1)),
-        num_slots,
-        *_single_rays(tree.origins, tree.directions, faces, skip_edge, skip_faces, edges, beside, limit),
-        vectors(tree.centers.flatten(0, 1)),
-        vectors(tree.halves.flatten(0, 1)),
-        vectors((tree.centers if tree.moment_centers is None else tree.moment_centers).flatten(0, 1)),
-        vectors((tree.halves if tree.moment_halves is None else tree.moment_halves).flatten(0, 1)),
-        _small_ints(tree.level_start, vertices),
-        _small_ints(counts, vertices),
-        top,
-        int(tree.origins is None),
-        int(z_depth),
-        int(cull),
-    ]
-    outputs = [array(depths), array(hits)]
-
-    def launch(first: int, items: int, node: int, nodes: int, parts: int, mode: int) -> None:
-        inputs = [*args, parts, first, node, nodes, mode]
-        wp.launch(kernel, dim=items * parts, inputs=inputs, outputs=outputs, device=device_of(vertices))
-
-    if vertices.is_cuda and num_items:
-        for mode in (WRITE_DEPTH, WRITE_FACE):
-            launch(0, num_items, 0, 1, counts[top], int(mode))
-    elif num_items:
-        cuts = [counts[top] * i // shares for i in range(shares + 1)]
-        jobs = [(0, num_items, a, b - a, 1, int(WRITE_FIRST_HIT)) for a, b in pairwise(cuts) if b > a]
-        side_by_side(launch, jobs)
-
-    return _faces(hits).long(), depths
-
-
-def _single_rays(
-    origins: Tensor | None,
-    directions: Tensor,
-    faces: Tensor,
-    skip_edge: Tensor | None,
-    skip_faces: Tensor | None,
-    edges: Tensor | None,
-    beside: Tensor | None,
-    limit: Tensor | None,
-) -> list[Any]:
-    """Single rays and what each of them passes through or meets, as both kernels take them; empty: nothing said."""
-    assert beside is None or (skip_edge is not None and edges is not None and limit is not None)
-    return [
-        vectors(directions if origins is None else origins),
-        vectors(directions),
-        array(faces.new_zeros(0) if skip_edge is None else skip_edge),
-        array(faces.new_zeros(0, 2) if skip_faces is None else skip_faces),
-        array(faces if edges is None else edges),
-        vectors(directions.new_zeros(0, 3) if beside is None else beside),
-        array(directions.new_zeros(0) if limit is None else limit),
-    ]
-
-
-def _rasterizer_kernel(name: str, like: Tensor) -> Any:
-    return load_kernel(lambda real: make_rasterizer_kernels(real, LANES[like.device.type]), name, like)
-
-
-def load_kernel(make: Callable[[Any], Any], name: str, like: Tensor) -> Any:
-    """The kernel `name` out of `make`, for the type of `like`; compiled on first use, cached on disk."""
     if like.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"vertices must be float32 or float64; got {str(like.dtype).removeprefix('torch.')}")
     try:
-        _initialize()
-        kernel = getattr(make(wp.float32 if like.dtype == torch.float32 else wp.float64), name)
-        kernel.module.load(wp.device_from_torch(like.device))  # before threads use it
+        return _loaded(make, name, like.dtype, like.device, options)
     except OSError as error:
         hint = "kernels are compiled into this folder; the environment variable WARP_CACHE_PATH names another one"
         raise OSError(error.errno, f"{error.strerror}: {hint}", error.filename) from error
+
+
+@cache
+def _loaded(make: Callable[..., Any], name: str, dtype: torch.dtype, device: torch.device, options: Any) -> Any:
+    _initialize()
+    kernel = getattr(make(wp.float32 if dtype == torch.float32 else wp.float64, *options), name)
+    kernel.module.load(wp.device_from_torch(device))  # before threads use it
     return kernel
+
+
+def launch(kernel: Any, count: int, arguments: Sequence[Any], device: torch.device) -> None:
+    """Run a kernel `count` times; the arguments are numbers and what `arrays` made of tensors."""
+    if count and device.type == "cpu" and wp.__version__.startswith(KNOWN_WARP):
+        function, structure, bounds = _compiled(kernel)
+        function(ctypes.byref(bounds((count,))), ctypes.byref(structure(*arguments)))
+    else:
+        wp.launch(kernel, dim=count, inputs=arguments, device=wp.device_from_torch(device))
+
+
+@cache
+def _compiled(kernel: Any) -> tuple[Any, type[ctypes.Structure], Any]:
+    """The compiled function, the structure of its arguments and that of its bounds, on the CPU.
+
+    `wp.launch` comes down to a call of this function. But most launches here are so short that its questions take as
+    long as they do.
+    """
+    from warp._src.types import launch_bounds_t  # private, as is the rest of this: for a known version only
+
+    machine_code = kernel.module.load(wp.get_device("cpu"), 1)
+    fields = [(argument.label, _ctype(argument.type)) for argument in kernel.adj.args]
+    structure = type(kernel.key, (ctypes.Structure,), {"_fields_": fields, "machine_code": machine_code})
+    return machine_code.get_kernel_hooks(kernel).forward, structure, type(launch_bounds_t(1))
+
+
+def _ctype(kind: Any) -> Any:
+    """The type in C of an argument of the `kind` that a kernel declares."""
+    if isinstance(kind, wp.array):
+        return Description
+    if isinstance(kind, type) and issubclass(kind, ctypes.Array):  # a vector
+        return kind
+    return {int: ctypes.c_int32, float: ctypes.c_float}.get(kind) or kind._type_
 
 
 def launch_ranges(kernel: Any, count: int, inputs: list[Any], outputs: list[Any], like: Tensor, min_share: int) -> None:
@@ -311,54 +91,12 @@ def launch_ranges(kernel: Any, count: int, inputs: list[Any], outputs: list[Any]
     cuts = [count * i // parts for i in range(parts + 1)]
 
     def work(first: int, stop: int) -> None:
-        wp.launch(kernel, dim=stop - first, inputs=[*inputs, first], outputs=outputs, device=device_of(like))
+        launch(kernel, stop - first, [*inputs, first, *outputs], like.device)
 
     side_by_side(work, list(pairwise(cuts)))
 
 
-def _launch_rows(
-    kernel: Any,
-    args: list[Any],
-    outputs: tuple[Tensor, Tensor],
-    vertices: Tensor,
-    xy: Tensor,
-    in_front: Tensor,
-    faces: Tensor,
-    face_view: Tensor | None,
-    num_views: int,
-    height: int,
-    work: int,
-) -> None:
-    """Launch a kernel that goes over faces x bands of rows; on the CPU over disjoint views or bands side by side.
-
-    `work` is what the pixels or rays add to the faces, in faces.
-    """
-    arrays = [array(output.view(-1)) for output in outputs]
-    num_items = faces.shape[0] * (num_views if face_view is None else 1)
-    if num_items == 0 or outputs[0].numel() == 0:
-        return
-
-    def launch(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
-        bands = -(-(rows[1] - rows[0]) // band)
-        inputs = [*args, bands, first, *rows, band, mode]
-        wp.launch(kernel, dim=items * bands, inputs=inputs, outputs=arrays, device=device_of(vertices))
-
-    if vertices.is_cuda:
-        for writing in (WRITE_DEPTH, WRITE_FACE):
-            launch(0, num_items, (0, height), CUDA_BAND, int(writing))
-        return
-    threads, mode = _worthwhile(num_items + work), int(WRITE_FIRST_HIT)
-    if face_view is None and num_views >= threads > 1:  # whole views
-        cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
-        jobs = [(a, b - a, (0, height), height, mode) for a, b in pairwise(cuts)]
-    else:  # bands with about as many vertices each
-        stride = max(len(xy) // BALANCE_SAMPLES, 1)
-        cuts = _balanced_cuts(xy.numpy()[::stride, 1][in_front.numpy()[::stride]], height, threads)
-        jobs = [(0, num_items, (a, b), b - a, mode) for a, b in pairwise(cuts) if b > a]
-    side_by_side(launch, jobs)
-
-
-def _worthwhile(work: int) -> int:
+def worthwhile(work: int) -> int:
     """How many threads are worth waking up."""
     return max(min(torch.get_num_threads(), work // MIN_WORK), 1)
 
@@ -408,85 +146,13 @@ def row_bands(
     parts = 1 if like.is_cuda else min(torch.get_num_threads(), num_points // min_share)
     if parts <= 1:
         return [(0, rows)]
-    cuts = _balanced_cuts(row_of(max(num_points // BALANCE_SAMPLES, 1)), rows, parts)
+    cuts = balanced_cuts(row_of(max(num_points // BALANCE_SAMPLES, 1)), rows, parts)
     return [(a, b) for a, b in pairwise(cuts) if b > a]
 
 
-def _balanced_cuts(places: np.ndarray, stop: int, parts: int) -> list[int]:
+def balanced_cuts(places: np.ndarray, stop: int, parts: int) -> list[int]:
     """Cuts 0 <= ... <= `stop` such that about as many of the places lie in each of the parts; by numpy as below."""
     if parts == 1 or places.size == 0:
         return [stop * i // parts for i in range(parts + 1)]
     places = np.sort(np.nan_to_num(places).clip(0, stop))
     return [0, *(int(places[places.size * i // parts]) for i in range(1, parts)), stop]
-
-
-def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    depths, hits = empty(shape, like), empty(shape, like, torch.int32)
-    if like.is_cuda:  # an atomic minimum has to start from above
-        return depths.fill_(torch.inf), hits.fill_(NO_FACE)
-    # Where one thread owns the pixel, the first depth replaces the -1. By numpy, which does not wake torch's threads:
-    # while those wait for more to do, they take the cores of ours.
-    depths.numpy().fill(torch.inf)
-    hits.numpy().fill(-1)
-    return depths, hits
-
-
-def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Memory on the device of `like`, of its type or another `dtype`, with anything in it."""
-    # On the CPU by numpy, which asks for large pages: a fourth of the time until all of it is there.
-    dtype = dtype or like.dtype
-    if like.is_cuda:
-        return torch.empty(shape, dtype=dtype, device=like.device)
-    return torch.from_numpy(np.empty(shape, NUMPY_TYPES[dtype]))
-
-
-def zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Zeros on the device and of the type of `like`."""
-    # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
-    return like.new_zeros(shape) if like.is_cuda else torch.from_numpy(np.zeros(shape, NUMPY_TYPES[like.dtype]))
-
-
-def _faces(hits: Tensor) -> Tensor:
-    """Indices of faces, -1 for none."""
-    return torch.where(hits == NO_FACE, -1, hits) if hits.is_cuda else hits
-
-
-def _vertex_stride(vertices: Tensor, face_view: Tensor | None, num_views: int) -> int:
-    """Distance between the copies of a vertex; 0 when there is one copy."""
-    return 0 if face_view is not None else vertices.shape[0] // num_views
-
-
-def _small_ints(values: Sequence[int], like: Tensor) -> Any:
-    return array(torch.tensor(values, dtype=torch.int32, device=like.device))
-
-
-def _optional_index(index: Tensor | None, like: Tensor) -> Tensor:
-    if index is None:
-        return torch.zeros(1, dtype=torch.int32, device=like.device)
-    return index.to(torch.int32).contiguous()
-
-
-def array(values: Tensor, dtype: Any = None) -> Any:
-    """A tensor as what kernels take for a Warp array: its bare description, several times faster to make.
-
-    Keeps the tensor alive. Warp does not check its type: the arguments have to be what the kernel declares.
-    """
-    return wp.from_torch(values, dtype=dtype, requires_grad=False, return_ctype=True)
-
-
-def flat(values: Tensor) -> Any:
-    """Numbers of any shape as a one-dimensional array."""
-    return array(values.detach().reshape(-1))
-
-
-def vectors(values: Tensor) -> Any:
-    """[..., 2 or 3] as a Warp array of vectors; [N, K, 3] two-dimensional, all others one-dimensional."""
-    real = wp.float32 if values.dtype == torch.float32 else wp.float64
-    flat = values.contiguous()
-    if flat.ndim not in (2, 3):
-        flat = flat.reshape(-1, flat.shape[-1])
-    return array(flat, wp.types.vector(flat.shape[-1], real))
-
-
-def device_of(tensor: Tensor) -> Any:
-    return wp.device_from_torch(tensor.device)

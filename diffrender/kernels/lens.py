@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..derivatives import is_batched
-from .launch import array, launch_ranges, load_kernel, vectors
+from .arrays import array, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_lens import make_lens_kernels
 from .warp_lens_formulas import TABLE, LensShape, summed_parameters
 
@@ -201,7 +202,7 @@ def _launch(
 
 
 def _load(model: LensModel, name: str, like: Tensor) -> Any:
-    return load_kernel(lambda real: make_lens_kernels(real, model.shape, LANES[like.device.type]), name, like)
+    return load_kernel(make_lens_kernels, name, like, model.shape, LANES[like.device.type])
 
 
 def _array(value: Tensor | int) -> Any:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .arrays import array, vectors
 from .clipping import PixelParts
-from .launch import array, launch_ranges, load_kernel, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_narrow_faces import make_narrow_face_kernels
 
 MIN_SHARE = 32768  # fewer parts are not worth a second thread

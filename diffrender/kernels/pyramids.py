@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import warp as wp
 from torch import Tensor
 
-from .launch import device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side, zeros
+from .arrays import empty, flat, zeros
+from .launch import launch, launch_ranges, load_kernel, row_bands, side_by_side
 from .pyramids_reference import box_of
 from .sampling import MIN_POINTS
 from .warp_pyramids import make_pyramid_kernels
@@ -64,14 +64,14 @@ def filter_pyramid_texels_gradient(
     found = tuple(zeros(image.shape, image) for image in pyramid)
     if gradient.numel() == 0:
         return found
-    kernel = load_kernel(_kernels(pyramid, spread), "to_texels", uv)
+    kernel = _kernel("to_texels", pyramid, spread)
     table = _table(found)
     count = len(uv)
     chunk = 1 if uv.is_cuda else count
     inputs = [*_inputs(table, uv, spread, how, gradient.shape[-1]), count, chunk, flat(gradient)]
 
     def work(first_row: int, stop_row: int) -> None:
-        wp.launch(kernel, dim=-(-count // chunk), inputs=[*inputs, first_row, stop_row], device=device_of(uv))
+        launch(kernel, -(-count // chunk), [*inputs, first_row, stop_row], uv.device)
 
     def row_of(stride: int) -> np.ndarray:
         return _row_of(pyramid, uv[::stride, 1], spread[::stride], how)
@@ -90,16 +90,16 @@ def _launch_points(
     outputs: list[Tensor],
 ) -> None:
     """Launch a kernel whose results belong to points."""
-    kernel, table = load_kernel(_kernels(pyramid, spread), name, uv), _table(pyramid)
+    kernel, table = _kernel(name, pyramid, spread), _table(pyramid)
     count, chunk = len(uv), 1 if uv.is_cuda else CHUNK
     inputs = [*_inputs(table, uv, spread, how, pyramid[0].shape[-1]), count, chunk]
     inputs += [] if gradient is None else [flat(gradient)]
     launch_ranges(kernel, -(-count // chunk), inputs, [flat(x) for x in outputs], uv, MIN_SHARE)
 
 
-def _kernels(pyramid: Sequence[Tensor], spread: Tensor) -> Any:
+def _kernel(name: str, pyramid: Sequence[Tensor], spread: Tensor) -> Any:
     channels = pyramid[0].shape[-1] if pyramid[0].shape[-1] <= MAX_CHANNELS else 0
-    return lambda real: make_pyramid_kernels(real, spread.ndim == 1, channels)
+    return load_kernel(make_pyramid_kernels, name, spread, spread.ndim == 1, channels)
 
 
 def _table(pyramid: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .launch import array, device_of, empty, flat, launch_ranges, load_kernel, row_bands, side_by_side, zeros
+from .arrays import array, empty, flat, zeros
+from .launch import launch, launch_ranges, load_kernel, row_bands, side_by_side
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
@@ -50,9 +51,8 @@ def sample_images(images: Tensor, image_of: Tensor, points: Tensor, lookup: Look
     values = empty((*points.shape[:-1], images.shape[-1]), images)
     if values.numel() == 0:
         return values
-    kernels = _kernels(images, points, lookup)
     count, chunk = points.shape[0] * points.shape[1], 1 if images.is_cuda else CHUNK
-    kernel = load_kernel(kernels, "sample", images)
+    kernel = _kernel("sample", images, points, lookup)
     inputs = [*_inputs(images, image_of, points, lookup), count, chunk]
     launch_ranges(kernel, -(-count // chunk), inputs, [flat(values)], images, MIN_SHARE)
     return values
@@ -73,7 +73,7 @@ def sample_images_gradient(
     point_gradient = empty(points.shape, points) if to_points else None
     if points.numel() == 0 or images.shape[-1] == 0:
         return image_gradient, None if point_gradient is None else point_gradient.zero_()
-    kernel = load_kernel(_kernels(images, points, lookup), "sample_gradient", images)
+    kernel = _kernel("sample_gradient", images, points, lookup)
     count = points.shape[0] * points.shape[1]
     chunk = 1 if images.is_cuda else count
     inputs = [*_inputs(images, image_of, points, lookup), count, chunk, flat(gradient), int(to_images), int(to_points)]
@@ -82,7 +82,7 @@ def sample_images_gradient(
 
     def work(first_row: int, stop_row: int) -> None:
         dim = -(-count // chunk)
-        wp.launch(kernel, dim=dim, inputs=[*inputs, first_row, stop_row], outputs=outputs, device=device_of(images))
+        launch(kernel, dim, [*inputs, first_row, stop_row, *outputs], images.device)
 
     def row_of(stride: int) -> np.ndarray:
         return _row_of(images, image_of, points, lookup, stride)
@@ -91,9 +91,9 @@ def sample_images_gradient(
     return image_gradient, point_gradient
 
 
-def _kernels(images: Tensor, points: Tensor, lookup: Lookup) -> Any:
+def _kernel(name: str, images: Tensor, points: Tensor, lookup: Lookup) -> Any:
     channels = images.shape[-1] if images.shape[-1] <= MAX_CHANNELS else 0
-    return lambda real: make_sampling_kernels(real, lookup.mode, points.shape[-1], channels)
+    return load_kernel(make_sampling_kernels, name, images, lookup.mode, points.shape[-1], channels)
 
 
 def _inputs(images: Tensor, image_of: Tensor, points: Tensor, lookup: Lookup) -> list[Any]:

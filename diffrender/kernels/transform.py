@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .launch import array, launch_ranges, load_kernel, vectors
+from .arrays import array, vectors
+from .launch import launch_ranges, load_kernel
 from .warp_transform import make_transform_kernels
 
 MIN_SHARE = 32768  # fewer points are not worth a second thread

@@ -20,6 +20,7 @@ from diffrender.kernels import (
     rasterize_linear,
     scattered_slots,
     sort_rays,
+    visibility,
 )
 from diffrender.kernels.warp_ray_tree import make_ray_tree_kernels
 
@@ -229,20 +230,20 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
         )
 
     def both_modes(work: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
-        for mode in (launch.WRITE_DEPTH, launch.WRITE_FACE):
+        for mode in (visibility.WRITE_DEPTH, visibility.WRITE_FACE):
             for *where, usual in jobs:
-                assert usual == int(launch.WRITE_FIRST_HIT)
+                assert usual == int(visibility.WRITE_FIRST_HIT)
                 work(*where, int(mode))
 
     expected = everything()
     assert int(expected[0].max()) < len(faces) // 2
 
     def outputs_for_minima(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.full(shape, torch.inf, dtype=like.dtype), torch.full(shape, launch.NO_FACE, dtype=torch.int32)
+        return torch.full(shape, torch.inf, dtype=like.dtype), torch.full(shape, visibility.NO_FACE, dtype=torch.int32)
 
-    monkeypatch.setattr(launch, "side_by_side", both_modes)
-    monkeypatch.setattr(launch, "_outputs", outputs_for_minima)
-    monkeypatch.setattr(launch, "_faces", lambda hits: torch.where(hits == launch.NO_FACE, -1, hits))
+    monkeypatch.setattr(visibility, "side_by_side", both_modes)
+    monkeypatch.setattr(visibility, "_outputs", outputs_for_minima)
+    monkeypatch.setattr(visibility, "_faces", lambda hits: torch.where(hits == visibility.NO_FACE, -1, hits))
     torch.testing.assert_close(everything(), expected, rtol=0, atol=0)
 
 
@@ -295,6 +296,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(monkeypatch: p
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/home/nobody/.cache/warp")
 
     monkeypatch.setattr(launch, "_initialize", forbidden)
+    launch._loaded.cache_clear()
     with pytest.raises(PermissionError, match="variable WARP_CACHE_PATH names another one") as raised:
         launch.load_kernel(make_ray_tree_kernels, "first_hit", torch.zeros(1))
     assert raised.value.filename == "/home/nobody/.cache/warp"

@@ -1,0 +1,62 @@
+"""Tensors as Warp arrays, by their bare description; and memory for what kernels write."""
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any
+
+import numpy as np
+import torch
+import warp as wp
+from torch import Tensor
+
+NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
+Description = type(wp.from_torch(torch.zeros(1), return_ctype=True))
+LAYOUT = Struct("=2Q 8i 2H 4x")  # where data and gradient are, four sizes, four strides in bytes, dimensions, flags
+UNUSED = [(0,) * (4 - dimensions) for dimensions in range(5)]
+
+
+def array(values: Tensor) -> Any:
+    """A tensor as what kernels take for an array of numbers.
+
+    Keeps the tensor alive. Nobody checks its type: the arguments have to be what the kernel declares.
+    """
+    return _described(values, values.shape, values.stride())
+
+
+def flat(values: Tensor) -> Any:
+    """Numbers of any shape as a one-dimensional array."""
+    return array(values.detach().reshape(-1))
+
+
+def vectors(values: Tensor) -> Any:
+    """[..., C] as an array of vectors; [N, K, C] two-dimensional, all others one-dimensional."""
+    values = values.contiguous()
+    if values.ndim not in (2, 3):
+        values = values.reshape(-1, values.shape[-1])
+    return _described(values, values.shape[:-1], values.stride()[:-1])
+
+
+def _described(values: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Any:
+    # What `wp.from_torch` makes with `return_ctype`, without its questions, which a render has a few hundred times.
+    size, dimensions = values.element_size(), len(shape)
+    unused = UNUSED[dimensions]
+    described = Description.from_buffer_copy(
+        LAYOUT.pack(values.data_ptr(), 0, *shape, *unused, *(size * x for x in strides), *unused, dimensions, 0)
+    )
+    described._ref = values
+    return described
+
+
+def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Memory on the device of `like`, of its type or another `dtype`, with anything in it."""
+    # On the CPU by numpy, which asks for large pages: a fourth of the time until all of it is there.
+    dtype = dtype or like.dtype
+    if like.is_cuda:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    return torch.from_numpy(np.empty(shape, NUMPY_TYPES[dtype]))
+
+
+def zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Zeros on the device and of the type of `like`."""
+    # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
+    return like.new_zeros(shape) if like.is_cuda else torch.from_numpy(np.zeros(shape, NUMPY_TYPES[like.dtype]))
