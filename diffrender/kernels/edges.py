@@ -8,6 +8,7 @@ from torch import Tensor
 from ..topology import Topology
 from .arrays import array, vectors
 from .launch import launch_ranges, load_kernel
+from .sorting import sort_keys
 from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 
 MIN_EDGES = 16384  # fewer are not worth a second thread
@@ -90,7 +91,7 @@ def split_at_crossings(
         As `split_at_pixels`.
     """
     kernel = load_kernel(make_edge_kernels, "split_at_crossings", segments)
-    pixels, order = torch.sort(pixel, stable=True)
+    pixels, order = sort_keys(pixel)
     pieces = [array(x) for x in (segment, low, high, order, pixels)]
     source, low, high, pixel = _split(kernel, [vectors(segments), *pieces], len(segment), segments)
     return segment.index_select(0, source), low, high, pixel

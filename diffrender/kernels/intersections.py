@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .arrays import array, vectors
 from .launch import launch, load_kernel, side_by_side
+from .sorting import sort_keys
 from .warp_intersections import BOX_BITS, BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
 
 MIN_SHARE = 256  # fewer leaves or nodes are not worth a second thread
@@ -179,7 +180,7 @@ def _tree(
     group = points.new_zeros(1)
     codes = points.new_empty(num_faces)
     _launch("order_codes", num_faces, [faces, points], [codes])
-    order = torch.sort(codes, stable=True).indices
+    order = sort_keys(codes)[1]
     if face_group is not None and num_faces:
         names, group = torch.unique(face_group, return_inverse=True)
         group, num_groups = group.to(torch.int32), len(names)

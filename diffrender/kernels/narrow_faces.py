@@ -8,6 +8,7 @@ from torch import Tensor
 from .arrays import array, vectors
 from .clipping import PixelParts
 from .launch import launch_ranges, load_kernel
+from .sorting import sort_keys
 from .warp_narrow_faces import make_narrow_face_kernels
 
 MIN_SHARE = 32768  # fewer parts are not worth a second thread
@@ -72,7 +73,7 @@ def choose_lookups(
     kernel = load_kernel(make_narrow_face_kernels, "part_codes", points)
     launch_ranges(kernel, count, inputs, [array(codes), array(ticks), array(marked)], points, MIN_SHARE)
 
-    codes, order = torch.sort(codes, stable=True)
+    codes, order = sort_keys(codes)
     totals = ticks.index_select(0, order).cumsum(0)
     starts = torch.searchsorted(codes, torch.arange(2 * num_views, device=device) << 32)
     flags = torch.empty(count, dtype=torch.uint8, device=device)

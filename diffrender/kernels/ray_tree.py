@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .sorting import sort_keys
+
 BRANCHING = 4
 RUN = 8  # pixels of a row
 
@@ -69,7 +71,7 @@ def sort_rays(
     runs = -(-width // RUN)
     x = xy[:, 0]
     column, row = (x / RUN).long().clamp(0, runs - 1), xy[:, 1].long().clamp(0, height - 1)
-    run, order = torch.sort((view * height + row) * runs + column)
+    run, order = sort_keys((view * height + row) * runs + column)
     count = torch.bincount(run, minlength=num_views * height * runs)
     start = torch.nn.functional.pad(count.cumsum(0, dtype=torch.int32), (1, 0))
     origins = None if origins is None else origins.detach()
@@ -135,7 +137,7 @@ def image_slots(height: int, width: int, num_views: int, device: torch.device) -
 def z_order(group: Tensor, xy: Tensor) -> Tensor:
     """The order [N] of points `xy` [N, 2] by their `group` [N], and in each group along a Z-order curve over pixels."""
     x, y = _spread_bits(xy).unbind(-1)
-    return torch.argsort((group << 32) | x | (y << 1), stable=True)
+    return sort_keys((group << 32) | x | (y << 1))[1]
 
 
 def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
