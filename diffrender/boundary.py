@@ -121,6 +121,7 @@ def boundary(
     cull_backfaces: bool = False,
     intersecting: bool = True,
     face_image: Tensor | None = None,
+    only_fronts: bool = False,
 ) -> Boundary:
     """All visible pieces of the edges across which the image may jump.
 
@@ -132,6 +133,7 @@ def boundary(
         intersecting: surfaces may pass through each other, and the image jumps where they do.
         face_image: [B, H, W] what is seen at the pixels' centres; spares the search for the rim of the field of view
             where nothing is.
+        only_fronts: nobody sees a face from behind, as from outside a closed surface: half the work.
     """
     lines = _candidates(scene, faceted, cull_backfaces)
     if intersecting:
@@ -140,7 +142,7 @@ def boundary(
     lines = _with_rim(scene, rays, lines, face_image)
     with torch.no_grad():
         segments = _segments(scene, lines)
-        pieces = _visible_pieces(scene, lines, segments, cull_backfaces)
+        pieces = _visible_pieces(scene, lines, segments, cull_backfaces or only_fronts)
         view = lines.view.index_select(0, pieces.line)
         start, unsure, unsure_face = _starts(scene, rays, pieces, view, cull_backfaces)
 

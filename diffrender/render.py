@@ -83,6 +83,9 @@ def render(
     scene = pack(mesh, fine)
     rays = pixel_rays(scene.single or scene.camera)
     faces = face_image(scene, rays, cull_backfaces)
+    pixel, inside = covered(scene, rays, faces)
+    # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
+    only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
     edges = boundary(
         scene,
         rays,
@@ -90,11 +93,11 @@ def render(
         cull_backfaces=cull_backfaces,
         intersecting=intersecting,
         face_image=faces,
+        only_fronts=only_fronts,
     )
-    faces = edges.settled(faces)
-    pixel, inside = covered(scene, rays, faces)
-    # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
-    only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
+    if len(edges.unsure):
+        faces = edges.settled(faces)
+        pixel, inside = covered(scene, rays, faces)
     moves = _moves(shader, inside, scene.mesh)  # else nobody asks for the derivative that is all they add
     steep = grazing(scene, cull_backfaces=only_fronts) if moves else nowhere_grazing(scene)
     sides, elsewhere = off_center(scene, edges, steep)
