@@ -16,6 +16,9 @@ import warp as wp
 from .warp_math import OPTIONS, make_math
 
 
+SAME = 1e-30  # pixels: coordinates nearer to each other are the same, so that nothing is divided by next to nothing
+
+
 class ClippingKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
@@ -134,36 +137,52 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         counts[i] = total
 
     @wp.func
-    def piece(p: vec2, q: vec2, begin: real, end: real):
-        """Integrals of x, x^2 / 2 and x y over dy along a part of the side p q; x cut off at 0 and 1."""
-        one = real(1.0)
-        x0 = wp.clamp(p[0] + begin * (q[0] - p[0]), real(0.0), one)
-        x1 = wp.clamp(p[0] + end * (q[0] - p[0]), real(0.0), one)
-        y0 = p[1] + begin * (q[1] - p[1])
-        y1 = p[1] + end * (q[1] - p[1])
-        two = real(2.0)
-        return (
-            vec3((x0 + x1) / two, (x0 * x0 + x0 * x1 + x1 * x1) / real(6.0),
-                 (two * (x0 * y0 + x1 * y1) + x0 * y1 + x1 * y0) / real(6.0))
-            * (y1 - y0)
-        )  # fmt: skip
+    def piece(p: vec2, delta: vec2, begin: real, end: real):
+        """Integrals of x, x^2 / 2 and x y over dy along a part of the side from p on; x cut off at 0 and 1."""
+        total = vec3(real(0.0))
+        if begin < end:
+            one = real(1.0)
+            x0 = wp.clamp(p[0] + begin * delta[0], real(0.0), one)
+            x1 = wp.clamp(p[0] + end * delta[0], real(0.0), one)
+            y0 = p[1] + begin * delta[1]
+            y1 = p[1] + end * delta[1]
+            two = real(2.0)
+            total = vec3(
+                (x0 + x1) / two,
+                (x0 * x0 + x0 * x1 + x1 * x1) / real(6.0),
+                (two * (x0 * y0 + x1 * y1) + x0 * y1 + x1 * y0) / real(6.0),
+            ) * (y1 - y0)
+        return total
 
     @wp.func
-    def crossings(p: real, q: real, low: real, high: real):
-        """Where a coordinate that runs from p to q is 0 and 1, in order, kept between `low` and `high`."""
+    def pace(delta: real):
+        """How much of a side passes by per unit of one coordinate; 0 where that stays the same."""
+        result = real(0.0)
+        if wp.abs(delta) > real(SAME):
+            result = real(1.0) / delta
+        return result
+
+    @wp.func
+    def crossings(p: real, pace: real, low: real, high: real):
+        """Where a coordinate that starts at p is 0 and 1, in order, kept between `low` and `high`."""
         result = vec2(low, high)
-        if p != q:
-            zero = -p / (q - p)
-            one = (real(1.0) - p) / (q - p)
+        if pace != real(0.0):
+            zero = -p * pace
+            one = (real(1.0) - p) * pace
             result = vec2(wp.clamp(wp.min(zero, one), low, high), wp.clamp(wp.max(zero, one), low, high))
         return result
 
     @wp.func
-    def side_integrals(p: vec2, q: vec2):
-        """Area and first moments between the side p q and the y axis, within the unit square."""
-        inside = crossings(p[1], q[1], real(0.0), real(1.0))
-        bends = crossings(p[0], q[0], inside[0], inside[1])
-        return piece(p, q, inside[0], bends[0]) + piece(p, q, bends[0], bends[1]) + piece(p, q, bends[1], inside[1])
+    def side_integrals(p: vec2, delta: vec2, pace: real, inside: vec2):
+        """Area and first moments between the side from p on and the y axis, within the unit square.
+
+        `inside` is where on the side y is between 0 and 1."""
+        total = vec3(real(0.0))
+        if inside[0] < inside[1]:
+            bends = crossings(p[0], pace, inside[0], inside[1])
+            total = piece(p, delta, inside[0], bends[0]) + piece(p, delta, bends[0], bends[1])
+            total += piece(p, delta, bends[1], inside[1])
+        return total
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def fill_pixels(
@@ -182,16 +201,24 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
         a = triangles[i, 0]
         b = triangles[i, 1]
         c = triangles[i, 2]
+        ab = b - a
+        bc = c - b
+        ca = a - c
+        pace_x = vec3(pace(ab[0]), pace(bc[0]), pace(ca[0]))
+        pace_y = vec3(pace(ab[1]), pace(bc[1]), pace(ca[1]))
         slot = int(starts[i])
         row_begin, row_end = cells(wp.min(wp.min(a[1], b[1]), c[1]), wp.max(wp.max(a[1], b[1]), c[1]), height)
         for row in range(row_begin, row_end):
             begin, end = columns(a, b, c, row, width)
+            y = real(row)
+            inside_ab = crossings(a[1] - y, pace_y[0], real(0.0), real(1.0))
+            inside_bc = crossings(b[1] - y, pace_y[1], real(0.0), real(1.0))
+            inside_ca = crossings(c[1] - y, pace_y[2], real(0.0), real(1.0))
             for column in range(begin, end):
-                corner = vec2(real(column), real(row))
-                p = a - corner
-                q = b - corner
-                r = c - corner
-                total = side_integrals(p, q) + side_integrals(q, r) + side_integrals(r, p)
+                corner = vec2(real(column), y)
+                total = side_integrals(a - corner, ab, pace_x[0], inside_ab)
+                total += side_integrals(b - corner, bc, pace_x[1], inside_bc)
+                total += side_integrals(c - corner, ca, pace_x[2], inside_ca)
                 center = vec2(real(0.5), real(0.5))
                 if total[0] != real(0.0):
                     center = vec2(total[1] / total[0], total[2] / total[0])
