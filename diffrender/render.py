@@ -183,7 +183,24 @@ def off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Fr
     xy = torch.cat([edges.xy.index_select(0, piece), steep.xy])
     face = torch.cat([edges.left.index_select(0, left), edges.right.index_select(0, right), steep.face])
     sign = torch.cat([edges.area.new_ones(len(left)), -edges.area.new_ones(len(right))])
-    return Sides(piece, sign), fragments_along(scene, view, xy, face, *scene.rays_at(view, xy))
+    origins, directions = scene.rays_at(view, xy)
+    if scene.linear_rays is None:
+        directions = _towards_faces(scene, view, face, origins, directions)
+    return Sides(piece, sign), fragments_along(scene, view, xy, face, origins, directions)
+
+
+def _towards_faces(scene: Scene, view: Tensor, face: Tensor, origins: Tensor, directions: Tensor) -> Tensor:
+    """The directions [N, 3]; where there is none, that to the middle of the face.
+
+    Each of these pixels had a ray when it was asked whether the face is seen there. But next to a pole, where a pixel's
+    rounding turns by any angle, an inverse that iterates may find it among some pixels and miss it among others.
+    """
+    lost = (~torch.isfinite(directions).all(-1)).nonzero().squeeze(-1)
+    if len(lost) == 0:
+        return directions
+    corners = scene.corners(view.index_select(0, lost), face.index_select(0, lost))
+    middle = scene.vertices.detach().index_select(0, corners.reshape(-1)).reshape(-1, 3, 3).mean(1)
+    return directions.index_copy(0, lost, (middle - origins.index_select(0, lost)).to(directions.dtype))
 
 
 def composite(

@@ -199,6 +199,10 @@ def test_thousands_of_degenerate_scenes_give_finite_images_and_gradients(kind: s
         assert_numbers(seed, kind, scenes=50)
 
 
+def test_a_ray_next_to_a_pole_that_is_not_found_again() -> None:
+    assert_numbers(700039, "panorama", scenes=25)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_degenerate_scenes_give_finite_images_and_gradients(kind: str) -> None:

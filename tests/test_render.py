@@ -526,3 +526,25 @@ def test_silhouettes_do_without_lookups_on_narrow_faces(monkeypatch: pytest.Monk
     monkeypatch.setattr(stage, "_moves", lambda *_: True)
     assert torch.equal(gradient(None), plain)
     assert asked
+
+
+class Forgetful(Camera):
+    """A pinhole that, where derivatives are asked for, has rays at the centres of pixels only."""
+
+    def to_pixels(self, points: Tensor) -> Tensor:
+        return 12 * points[..., :2] / points[..., 2:] + 6
+
+    def from_pixels(self, xy: Tensor) -> Tensor:
+        rays = torch.cat([(xy - 6) / 12, torch.ones_like(xy[..., :1])], dim=-1)
+        lost = (xy % 1 != 0.5).any(-1, keepdim=True) & torch.is_grad_enabled()
+        return torch.where(lost, torch.nan, rays)
+
+
+def test_a_ray_that_is_not_found_again_leaves_gradients_finite() -> None:
+    camera, mesh = Forgetful(size=(12, 12), t=(0.0, 0.0, 4.0)), sphere(2, dtype=torch.float64)
+    vertices = mesh.vertices.requires_grad_()
+    image = render(
+        mesh.replace(vertices=vertices), camera.to(dtype=torch.float64), lights=[DirectionalLight((0.0, 0.0, 1.0))]
+    )
+    gradient = torch.autograd.grad((image * torch.arange(4.0)).sum(), vertices)[0]
+    assert torch.isfinite(image).all() and torch.isfinite(gradient).all()
