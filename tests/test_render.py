@@ -547,4 +547,5 @@ def test_a_ray_that_is_not_found_again_leaves_gradients_finite() -> None:
         mesh.replace(vertices=vertices), camera.to(dtype=torch.float64), lights=[DirectionalLight((0.0, 0.0, 1.0))]
     )
     gradient = torch.autograd.grad((image * torch.arange(4.0)).sum(), vertices)[0]
-    assert torch.isfinite(image).all() and torch.isfinite(gradient).all()
+    assert torch.isfinite(image).all()
+    assert torch.isfinite(gradient).all()

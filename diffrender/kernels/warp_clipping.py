@@ -15,7 +15,6 @@ import warp as wp
 
 from .warp_math import OPTIONS, make_math
 
-
 SAME = 1e-30  # pixels: coordinates nearer to each other are the same, so that nothing is divided by next to nothing
 
 
