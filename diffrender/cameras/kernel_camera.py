@@ -1,4 +1,4 @@
-"""Cameras of which many points take a kernel, one pass over memory, instead of dozens of operations of torch."""
+"""Cameras whose points take a kernel, one pass over memory, instead of dozens of operations of torch."""
 
 import abc
 import copy
@@ -13,16 +13,13 @@ from diffrender.cameras.spread import spread
 from diffrender.derivatives import is_plain_autograd
 from diffrender.kernels import LensModel, LensShape, project_lens, unproject_lens
 
-# From so many points on the kernels are worth their start; from so many times fewer on for the way back, which plain
-# torch goes in many steps.
-MANY = 1 << 14
-STEPS = 1 << 10
+MANY = 16  # from so many points on kernels are worth their start
 
 
 class KernelCamera(Camera):
     """Abstract: a central camera that `diffrender.kernels.lens` knows.
 
-    Its `to_pixels` and `from_pixels` are plain torch, the kernels' reference: what few points take, what `torch.func`,
+    Its `to_pixels` and `from_pixels` are plain torch, the kernels' reference: what a few points take, `torch.func`,
     forward mode and `torch.compile` see, and what is differentiated where a gradient is differentiated again.
     """
 
@@ -57,7 +54,7 @@ class KernelCamera(Camera):
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         batched = self._in_batch("points", points, 3)
-        if not self._takes_kernel(batched, MANY):
+        if not self._takes_kernel(batched):
             return super().project(points)
         xy, depth = project_lens(self._model(posed=True), batched, self._values(batched.dtype, posed=True))
         return self._map(xy), depth
@@ -65,28 +62,28 @@ class KernelCamera(Camera):
     def unproject(self, xy: Tensor, depth: Tensor) -> Tensor:
         batched = self._in_batch("xy", xy, 2)
         alike = isinstance(depth, Tensor) and depth.shape == batched.shape[:-1] and depth.dtype == batched.dtype
-        if not (alike and self._takes_kernel(batched, MANY // STEPS)):
+        if not (alike and self._takes_kernel(batched)):
             return super().unproject(xy, depth)
         values = self._values(batched.dtype, posed=True)
         points, seen = unproject_lens(self._model(posed=True), self._unmap(batched), depth, values)
         return nan_unless(seen, points)
 
     def _own_project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._takes_kernel(points, MANY):
+        if not self._takes_kernel(points):
             return super()._own_project(points)
         return project_lens(self._model(), points, self._values(points.dtype))
 
     def _own_rays(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self._takes_kernel(xy, MANY // STEPS):
+        if not self._takes_kernel(xy):
             return super()._own_rays(xy)
         directions, seen = unproject_lens(self._model(), xy, None, self._values(xy.dtype))
         return directions.new_zeros(3).expand_as(directions), directions, seen
 
-    def _takes_kernel(self, points: Tensor, many: int) -> bool:
+    def _takes_kernel(self, points: Tensor) -> bool:
         if points.device.type not in ("cpu", "cuda") or points.dtype not in (torch.float32, torch.float64):
             return False
         alike = not self.batch_shape or points.shape[:-2] == self.batch_shape
-        return alike and points[..., 0].numel() >= many and is_plain_autograd()
+        return alike and points[..., 0].numel() >= MANY and is_plain_autograd()
 
     def _values(self, dtype: torch.dtype, posed: bool = False) -> list[Tensor]:
         return [getattr(self, name).to(dtype) for name in self._value_names(posed)]

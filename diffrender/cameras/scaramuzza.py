@@ -153,8 +153,8 @@ class ScaramuzzaCamera(KernelCamera):
         largest = self._largest_radius()
         return largest, largest, largest * largest, 1.0  # without a distortion only the third is asked for
 
-    def _takes_kernel(self, points: Tensor, many: int) -> bool:
-        return self.polynomial.shape[-1] <= MOST_COEFFICIENTS and super()._takes_kernel(points, many)
+    def _takes_kernel(self, points: Tensor) -> bool:
+        return self.polynomial.shape[-1] <= MOST_COEFFICIENTS and super()._takes_kernel(points)
 
     def _height(self, rho: Tensor) -> Tensor:
         return polynomial(rho, self.polynomial.unbind(-1))

@@ -27,6 +27,7 @@ from diffrender.cameras import (
     ThinPrismFisheyeCamera,
     UnifiedCamera,
     WeakPerspectiveCamera,
+    kernel_camera,
 )
 
 Array = np.ndarray
@@ -133,6 +134,11 @@ MODELS: dict[str, tuple[Callable[..., Camera], tuple, float, Formula]] = {
     "EUCM": (EUCMCamera, (0.6, 1.1), 120, lambda x, y, z: eucm(x, y, z, 0.6, 1.1)),
     "EUCM, a pole": (EUCMCamera, (0.3, 0.9), 100, lambda x, y, z: eucm(x, y, z, 0.3, 0.9)),
 }
+
+
+@pytest.fixture(autouse=True, params=[1 << 40, 1], ids=["plain", "kernel"])
+def _plain_or_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_camera, "MANY", request.param)
 
 
 @pytest.fixture(params=list(MODELS))

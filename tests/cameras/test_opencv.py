@@ -30,7 +30,7 @@ COEFFICIENTS = {
     12: [0.4, 0.1, 1e-3, -2e-3, 0.01, 0.7, 0.2, 0.02, 5e-3, -1e-3, 3e-3, 2e-3],
     14: [0.4, 0.1, 1e-3, -2e-3, 0.01, 0.7, 0.2, 0.02, 5e-3, -1e-3, 3e-3, 2e-3, 0.04, -0.06],
 }
-MANY = 20_000  # points, enough for the kernels to take them; `test_models` has 10 000 for the plain formulas
+MANY = 20_000  # points
 # 500 px times the rounding of a few dozen operations; and of float32.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 
