@@ -111,7 +111,7 @@ def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> T
             central=camera.is_central, cull=cull_backfaces,
         )  # fmt: skip
     assert rays.directions is not None
-    slots = image_slots(height, width, scene.num_views, vertices.device)
+    slots = image_slots(height, width, scene.num_views, vertices)
     origins = None if rays.origins is None else rays.origins.to(vertices.dtype)
     tree = build_ray_tree(origins, rays.directions.to(vertices.dtype), slots)
     face, _ = first_hit(vertices, scene.faces, scene.face_view, tree, z_depth=False, cull=cull_backfaces)

@@ -9,7 +9,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
+NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
 Description = type(wp.from_torch(torch.zeros(1), return_ctype=True))
 LAYOUT = Struct("=2Q 8i 2H 4x")  # where data and gradient are, four sizes, four strides in bytes, dimensions, flags
 UNUSED = [(0,) * (4 - dimensions) for dimensions in range(5)]

@@ -6,15 +6,21 @@ poles of panoramas, folds. Rays sit in slots, sorted so that neighbours in the i
 slots make a leaf, four nodes make a node of the next level.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from .arrays import array, empty, vectors
+from .launch import launch_ranges, load_kernel
 from .sorting import sort_keys
+from .warp_ray_boxes import make_ray_box_kernels
 
 BRANCHING = 4
 RUN = 8  # pixels of a row
+MIN_LEAVES, MIN_SLOTS = 4096, 65536  # fewer are not worth a second thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +31,17 @@ class RayTree:
         slots: [B, S] the ray in each slot; -1 in an empty slot. Rays that are NaN have none.
         origins: [N, 3] or None when all rays start in the origin of the camera frame.
         directions: [N, 3].
-        centers, halves: [B, T, 3] boxes of the unit directions of all levels, leaves first; a negative half: empty.
-        moment_centers, moment_halves: [B, T, 3] the same for origin x unit direction; None with `origins`.
+        boxes: centers and halves, [B * T, 3] each, of the unit directions of all levels, leaves first; a negative half:
+            empty.
+        moment_boxes: the same for origin x unit direction; None with `origins`.
         level_start: where each level starts among the T boxes, and T.
     """
 
     slots: Tensor
     origins: Tensor | None
     directions: Tensor
-    centers: Tensor
-    halves: Tensor
-    moment_centers: Tensor | None
-    moment_halves: Tensor | None
+    boxes: tuple[Tensor, Tensor]
+    moment_boxes: tuple[Tensor, Tensor] | None
     level_start: tuple[int, ...]
 
 
@@ -81,63 +86,60 @@ def sort_rays(
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:
     """The tree of `directions` [N, 3] (and `origins` [N, 3]) in the order of `slots` [B, S]; NaN rays meet nothing."""
     directions, origins = directions.detach(), None if origins is None else origins.detach()
-    finite = torch.isfinite(directions if origins is None else directions + origins).all(-1)
-    length = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
-    units = directions / length.clamp(min=torch.finfo(length.dtype).tiny)
-    if len(directions) == 0:  # slots that are empty still ask for a ray
-        finite, units = finite.new_zeros(1), units.new_zeros(1, 3)
-    index = slots.clamp(min=0).reshape(-1)
-    slots = torch.where(finite.index_select(0, index).reshape(slots.shape), slots, -1)
-
-    def boxes(values: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-        return _boxes(values.index_select(0, index).reshape(*slots.shape, 3), slots >= 0)
-
-    centers, halves, level_start = boxes(units)
-    moment_centers = moment_halves = None
-    if origins is not None:
-        moment_centers, moment_halves, _ = boxes(torch.linalg.cross(origins, units) if len(origins) else units)
-    return RayTree(slots, origins, directions, centers, halves, moment_centers, moment_halves, level_start)
-
-
-def _boxes(values: Tensor, used: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Boxes of all levels over `values` [B, S, 3] as centers, halves [B, T, 3] and the start of each level."""
-    bounds = torch.where(used.unsqueeze(-1), torch.cat([values, -values], -1), torch.inf)  # low, and minus high
-    levels: list[Tensor] = []
-    level_start = [0]
-    while not levels or bounds.shape[1] > 1:
-        missing = -bounds.shape[1] % BRANCHING
-        bounds = torch.nn.functional.pad(bounds, (0, 0, 0, missing), value=torch.inf) if missing else bounds
-        bounds = bounds.unflatten(1, (-1, BRANCHING)).amin(2)
-        levels.append(bounds)
-        level_start.append(level_start[-1] + bounds.shape[1])
-    low, high = torch.cat(levels, dim=1).split(3, dim=-1)
-    high = -high
-    empty = low > high
-    center = torch.where(empty, 0.0, 0.5 * low + 0.5 * high)
-    half = torch.where(empty, -1.0, torch.maximum(high - center, center - low))
-    return center, half, tuple(level_start)
+    num_views, num_slots = slots.shape
+    counts = [-(-num_slots // BRANCHING)]
+    while counts[-1] > 1:
+        counts.append(-(-counts[-1] // BRANCHING))
+    level_start = tuple(accumulate(counts, initial=0))
+    shape = num_views * level_start[-1], 3
+    boxes, moments = ((empty(shape, directions), empty(shape, directions)) for _ in range(2))
+    moments = boxes if origins is None else moments  # which are not written, then
+    kept = empty(slots.shape, directions, torch.int64)
+    inputs = [
+        array(slots.reshape(-1)), num_slots, counts[0], level_start[-1], BRANCHING,
+        vectors(directions if origins is None else origins), vectors(directions), int(origins is None),
+    ]  # fmt: skip
+    outputs = [array(kept.reshape(-1)), *map(vectors, (*boxes, *moments))]
+    kernel = load_kernel(make_ray_box_kernels, "leaf_boxes", directions)
+    launch_ranges(kernel, num_views * counts[0], inputs, outputs, directions, MIN_LEAVES)
+    for part in [boxes] if origins is None else [boxes, moments]:
+        _raise_boxes(part, num_views, counts, level_start)
+    return RayTree(kept, origins, directions, boxes, None if origins is None else moments, level_start)
 
 
-def image_slots(height: int, width: int, num_views: int, device: torch.device) -> Tensor:
-    """Slots [B, S] that walk the pixels of each image along a Z-order curve; ray = (view * H + y) * W + x."""
+def _raise_boxes(
+    boxes: tuple[Tensor, Tensor], num_views: int, counts: Sequence[int], level_start: Sequence[int]
+) -> None:
+    """Boxes of all levels, so many in each, from those of the leaves."""
+    kernel = load_kernel(make_ray_box_kernels, "node_boxes", boxes[0])
+    outputs = [vectors(x) for x in boxes]
+    for level, (below, count) in enumerate(pairwise(counts)):
+        inputs = [level_start[level + 1], count, level_start[level], below, level_start[-1], BRANCHING]
+        launch_ranges(kernel, num_views * count, inputs, outputs, boxes[0], MIN_LEAVES)
+
+
+def image_slots(height: int, width: int, num_views: int, like: Tensor) -> Tensor:
+    """Slots [B, S] that walk the pixels of each image along a Z-order curve; ray = (view * H + y) * W + x.
+
+    On the device of `like`, the rays that they are for.
+    """
     bits = max(height - 1, width - 1, 1).bit_length()
     bits = min(bits, 5)  # 32 x 32 pixels are coherent enough; beyond, padding to a power of two would cost memory
-    side = 1 << bits
-    rows, cols = -(-height // side), -(-width // side)
-    y = torch.arange(rows * side, device=device).unsqueeze(1)
-    x = torch.arange(cols * side, device=device).unsqueeze(0)
-    pixel = torch.where((y < height) & (x < width), y * width + x, -1)
-    tiled = pixel.reshape(rows, *(2,) * bits, cols, *(2,) * bits)
-    interleaved = [0, bits + 1] + [axis for bit in range(1, bits + 1) for axis in (bit, bits + 1 + bit)]
-    order = tiled.permute(interleaved).reshape(1, -1)
-    view = torch.arange(num_views, device=device).unsqueeze(1) * (height * width)
-    return torch.where(order >= 0, order + view, -1)
+    rows, columns = (-(-length // (1 << bits)) for length in (height, width))
+    num_slots = rows * columns << 2 * bits
+    slots = empty((num_views, num_slots), like, torch.int64)
+    inputs = [num_slots, bits, columns, height, width]
+    kernel = load_kernel(make_ray_box_kernels, "image_slots", like)
+    launch_ranges(kernel, slots.numel(), inputs, [array(slots.reshape(-1))], like, MIN_SLOTS)
+    return slots
 
 
 def z_order(group: Tensor, xy: Tensor) -> Tensor:
     """The order [N] of points `xy` [N, 2] by their `group` [N], and in each group along a Z-order curve over pixels."""
-    x, y = _spread_bits(xy).unbind(-1)
-    return sort_keys((group << 32) | x | (y << 1))[1]
+    codes = torch.empty_like(group)
+    kernel = load_kernel(make_ray_box_kernels, "z_codes", xy)
+    launch_ranges(kernel, len(codes), [array(group.contiguous()), vectors(xy.detach())], [array(codes)], xy, MIN_SLOTS)
+    return sort_keys(codes)[1]
 
 
 def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
@@ -151,11 +153,3 @@ def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
     sorted_view = view[order]
     slots[sorted_view, torch.arange(len(order), device=view.device) - start[sorted_view]] = order
     return slots
-
-
-def _spread_bits(coordinate: Tensor) -> Tensor:
-    """Integer parts of pixel coordinates, 16 bits, with a zero bit between any two (a half of a Morton code)."""
-    code = coordinate.detach().nan_to_num(0.0).clamp(0, 65535).to(torch.int64)
-    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
-        code = (code | (code << shift)) & mask
-    return code

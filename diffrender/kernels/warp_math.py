@@ -62,3 +62,26 @@ def make_math(real: Any) -> Math:
         return (wp.abs(v[0]) + wp.abs(v[1])) + wp.abs(v[2])
 
     return Math(vec2, vec3, dot3, plane_normal, side_sign, extent)
+
+
+@cache
+def make_z_code() -> Any:
+    """The function that tells where on a Z-order curve over pixels a point is: the bits of x and y by turns."""
+
+    @wp.func
+    def spread_bits(coordinate: wp.float64):
+        """The integer part of a pixel coordinate, 16 bits, with a zero bit between any two; 0 for NaN."""
+        code = wp.int64(0)
+        if coordinate >= wp.float64(1.0):
+            code = wp.int64(wp.min(coordinate, wp.float64(65535.0)))
+        code = (code | (code << wp.int64(8))) & wp.int64(0x00FF00FF)
+        code = (code | (code << wp.int64(4))) & wp.int64(0x0F0F0F0F)
+        code = (code | (code << wp.int64(2))) & wp.int64(0x33333333)
+        code = (code | (code << wp.int64(1))) & wp.int64(0x55555555)
+        return code
+
+    @wp.func
+    def z_code(x: wp.float64, y: wp.float64):
+        return spread_bits(x) | (spread_bits(y) << wp.int64(1))
+
+    return z_code

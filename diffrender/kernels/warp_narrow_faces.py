@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import warp as wp
 
-from .warp_math import OPTIONS, make_math
+from .warp_math import OPTIONS, make_math, make_z_code
 
 
 class NarrowFaceKernels(NamedTuple):
@@ -23,18 +23,9 @@ class NarrowFaceKernels(NamedTuple):
 def make_narrow_face_kernels(real: Any) -> NarrowFaceKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, *_ = make_math(real)
+    z_code = make_z_code()
     wide2 = wp.types.vector(2, wp.float64)
     wide3 = wp.types.vector(3, wp.float64)
-
-    @wp.func
-    def spread_bits(coordinate: wp.float64):
-        """The integer part of a pixel coordinate, 16 bits, with a zero bit between any two."""
-        code = wp.int64(wp.clamp(coordinate, wp.float64(0.0), wp.float64(65535.0)))
-        code = (code | (code << wp.int64(8))) & wp.int64(0x00FF00FF)
-        code = (code | (code << wp.int64(4))) & wp.int64(0x0F0F0F0F)
-        code = (code | (code << wp.int64(2))) & wp.int64(0x33333333)
-        code = (code | (code << wp.int64(1))) & wp.int64(0x55555555)
-        return code
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def part_codes(
@@ -64,8 +55,7 @@ def make_narrow_face_kernels(real: Any) -> NarrowFaceKernels:
         if q[0] * r[1] > q[1] * r[0]:
             group += wp.int64(1)
         centroid = centroids[i]
-        morton = spread_bits(centroid[0]) | (spread_bits(centroid[1]) << wp.int64(1))
-        codes[i] = (group << wp.int64(32)) | morton
+        codes[i] = (group << wp.int64(32)) | z_code(centroid[0], centroid[1])
         ticks[i] = wp.int64(0)
         if areas[i] > min_area:
             share = wp.min(areas[i] / (surface * wp.float64(cosines[owner])), wp.float64(1.0))

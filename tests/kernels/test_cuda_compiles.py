@@ -19,6 +19,7 @@ from diffrender.kernels.warp_lens import make_lens_kernels
 from diffrender.kernels.warp_narrow_faces import make_narrow_face_kernels
 from diffrender.kernels.warp_pyramids import make_pyramid_kernels
 from diffrender.kernels.warp_rasterizer import make_rasterizer_kernels
+from diffrender.kernels.warp_ray_boxes import make_ray_box_kernels
 from diffrender.kernels.warp_ray_tree import make_ray_tree_kernels
 from diffrender.kernels.warp_sampling import make_sampling_kernels
 from diffrender.kernels.warp_transform import make_transform_kernels
@@ -29,6 +30,7 @@ Make = Callable[[Any], tuple[Any, ...]]
 FEW: dict[str, Make] = {
     "rasterizer": lambda real: make_rasterizer_kernels(real, launch.LANES["cuda"]),
     "ray tree": make_ray_tree_kernels,
+    "ray boxes": make_ray_box_kernels,
     "barycentrics": lambda real: make_barycentric_kernels(real, launch.LANES["cuda"]),
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,

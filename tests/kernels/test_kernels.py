@@ -127,7 +127,7 @@ def test_tree_is_the_reference(kind: str, dtype: torch.dtype) -> None:
         directions = bent_rays(size, dtype)
         offsets = torch.randn(directions.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for origins in (None, (0.2 * offsets).to(dtype)):
-            tree = build_ray_tree(origins, directions, image_slots(*size, 1, torch.device("cpu")))
+            tree = build_ray_tree(origins, directions, image_slots(*size, 1, directions))
             for cull in (False, True):
                 face, depth = first_hit(vertices, faces, None, tree, z_depth=False, cull=cull)
                 exists = torch.isfinite(directions).all(-1)
@@ -152,7 +152,7 @@ def test_fast_path_is_the_tree(kind: str, dtype: torch.dtype, central: bool) -> 
     vertices = vertices.to(dtype)
     rays, origins, directions = linear_rays(size, dtype, central)
     fast = rasterize_linear(vertices, *projected(vertices, size, central), faces, None, rays, size, central=central)
-    slots = image_slots(*size, 1, torch.device("cpu"))
+    slots = image_slots(*size, 1, directions)
     tree = build_ray_tree(None if central else origins, directions, slots)
     face, _ = first_hit(vertices, faces, None, tree, z_depth=True)
     torch.testing.assert_close(fast.reshape(-1).long(), face, rtol=0, atol=0)
@@ -219,7 +219,7 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
     pixels = projected(vertices, size, central)
     view = torch.zeros(len(directions), dtype=torch.int64)
     starts = None if central else origins
-    tree = build_ray_tree(starts, directions, image_slots(*size, 1, torch.device("cpu")))
+    tree = build_ray_tree(starts, directions, image_slots(*size, 1, directions))
     rows = sort_rays(view, pixel_centers(size).float(), starts, directions, 1, size)
 
     def everything() -> tuple[Tensor, ...]:
@@ -279,7 +279,7 @@ def test_cuda_agrees_with_the_cpu(dtype: torch.dtype) -> None:
         vertices = vertices.to(dtype)
         rays, _, directions = linear_rays(size, dtype, True)
         pixels = projected(vertices, size, True)
-        slots = image_slots(*size, 1, torch.device("cpu"))
+        slots = image_slots(*size, 1, directions)
 
         def on(device: str) -> tuple[Tensor, ...]:
             inputs = [x.to(device) for x in (vertices, *pixels, faces)]  # noqa: B023
