@@ -49,5 +49,5 @@ class Curve:
             return
         mesh, optics = trainer.mesh(), trainer.optics()
         found = [figures_of(mesh, optics, self._images, i) for i in range(len(self._images))]
-        iou, psnr = (sum(values) / len(found) for values in zip(*found, strict=True))
+        iou, _, psnr = (sum(values) / len(found) for values in zip(*found, strict=True))
         self.points.append(Point(step, round(trainer.seconds, 2), iou, psnr))

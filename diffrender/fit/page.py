@@ -121,6 +121,8 @@ def _facts(values: dict[str, Any]) -> str:
         if part in values["mean"]:
             mean = values["mean"][part]
             facts.append((f"{mean['iou']:.4f}", f"IoU, {label} (start: {mean['start_iou']:.4f})"))
+            if mean["mask_iou"] != mean["iou"]:
+                facts.append((f"{mean['mask_iou']:.4f}", f"IoU of masks made alike, {label}"))
             facts.append((f"{mean['psnr']:.2f} dB", f"PSNR, {label}"))
     mesh = values["mesh"]
     facts += [
@@ -139,7 +141,7 @@ def _card(view: Shown, row: dict[str, Any]) -> str:
         _inlined(_jpeg(x), "jpeg") for x in (view.target, view.fit, view.difference, view.silhouettes)
     )
     return (
-        f"<figure><figcaption><b>{name}</b>{held}: IoU {row['iou']:.4f}, PSNR {row['psnr']:.2f} dB</figcaption>"
+        f"<figure><figcaption><b>{name}</b>{held}: IoU {row['mask_iou']:.4f}, PSNR {row['psnr']:.2f} dB</figcaption>"
         f'<div class="compare"><img alt="fit of {name}" src="{fit}">'
         f'<img class="over" alt="photograph {name}" src="{target}"><i></i></div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="photograph or fit of {name}">'
@@ -151,12 +153,14 @@ def _card(view: Shown, row: dict[str, Any]) -> str:
 def _table(values: dict[str, Any]) -> str:
     lines = [
         f"<tr><td>{html.escape(row['view'])}</td><td>{'held out' if part == 'held_out' else 'fitted'}</td>"
-        f"<td>{row['start_iou']:.4f}</td><td>{row['iou']:.4f}</td><td>{row['psnr']:.2f}</td></tr>"
+        f"<td>{row['start_iou']:.4f}</td><td>{row['iou']:.4f}</td><td>{row['mask_iou']:.4f}</td>"
+        f"<td>{row['psnr']:.2f}</td></tr>"
         for part, rows in values["views"].items()
         for row in rows
     ]
-    head = "<tr><th>view</th><th></th><th>IoU at the start</th><th>IoU</th><th>PSNR, dB</th></tr>"
-    return f'<div class="table"><table>{head}{"".join(lines)}</table></div>'
+    columns = ("view", "", "IoU at the start", "IoU", "of masks made alike", "PSNR, dB")
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    return f'<div class="table"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _pre(values: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ..cameras import Camera, stack_cameras
@@ -92,7 +91,7 @@ class Views(Sequence[View]):
     def _decoded(self, index: int) -> View:
         one = self._resized(index)
         image, mask = one.load(0)
-        silhouette, trust = without_holes(mask) if self._images.holes_are_shadows else (mask, torch.ones_like(mask))
+        silhouette, trust = (mask, torch.ones_like(mask)) if one.evidence is None else one.load_evidence(0)
         seen = (x.to(self._device) for x in (encode_srgb(image), silhouette, trust))
         return View(one.cameras[0].to(self._device), *seen)
 
@@ -140,14 +139,6 @@ def usable(images: ImageSet, *, skip: bool) -> tuple[ImageSet, list[str]]:
             "(--on-bad-image skip)"
         )
     return images.select(good), [f"{name} is left out: {error}" for name, error in wrong]
-
-
-def without_holes(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """`mask` [H, W] with its holes filled, and the trust [H, W]: none in the holes, which may be object or not."""
-    inside = (mask >= 0.5).numpy()
-    holes = ndimage.binary_fill_holes(inside) & ~inside
-    holes = torch.from_numpy(ndimage.binary_dilation(holes, iterations=2))  # the partly covered pixels around them
-    return torch.where(holes, 1.0, mask), (~holes).to(mask)
 
 
 def alike(views: Sequence[View]) -> Iterator[tuple[list[int], Camera]]:

@@ -61,7 +61,7 @@ def load_dataset(
         )
     if background is not None:
         segment = partial(background_mask, background=background)
-        images = replace(images, segment=segment, mask_paths=(), holes_are_shadows=False)
+        images = replace(images, segment=segment, mask_paths=(), evidence=None)
     return _hold_out(images, held_out)
 
 

@@ -27,7 +27,8 @@ class ImageSet:
         segment: image as loaded [H, W, 3 or 4] -> mask [H, W] in [0, 1]; by default its alpha.
         mask_paths: of mask files, one for each view, instead of `segment`; empty where the set has none.
         bounds: [2, 3] lowest and highest corner of the object, where the set says so.
-        holes_are_shadows: whether holes in the masks may be dark places of the object, rather than see-through.
+        evidence: image as loaded, which is before black already -> silhouette of the object and trust in it, [H, W] in
+            [0, 1], where more is known about them than the masks say; None: masks are silhouettes.
     """
 
     names: tuple[str, ...]
@@ -37,7 +38,7 @@ class ImageSet:
     segment: Callable[[Tensor], Tensor] = alpha_mask
     mask_paths: tuple[Path, ...] = ()
     bounds: Tensor | None = None
-    holes_are_shadows: bool = False
+    evidence: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,7 +90,7 @@ class ImageSet:
         """Image [H, W, 3] and mask [H, W] of one view: float32, linear colour, the camera's size.
 
         The object is before black: colour is multiplied by the file's alpha, and by masks that come from elsewhere.
-        (Holes that may be shadows keep what is seen there; such images are before black already.) Masks are made at
+        (Images with `evidence` keep what is seen around their masks.) Masks are made at
         the size of the file, then averaged with the image, so that those of smaller images are coverages.
 
         Raises ValueError, naming the file, where it cannot be decoded or holds NaN; FileNotFoundError where it is gone.
@@ -100,10 +101,24 @@ class ImageSet:
             raise ValueError(f"{self.paths[index]} is NaN or infinite in {wrong} pixels")
         mask = self._mask(index, image)
         color = image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
-        if self.mask_paths or not (self.segment is alpha_mask or self.holes_are_shadows):
+        if self.mask_paths or not (self.segment is alpha_mask or self.evidence):
             color = color * mask[..., None].to(color)
         both = area_average(torch.cat([color, mask[..., None].to(color)], dim=-1), self.cameras[index].size)
         return both[..., :3], both[..., 3]
+
+    def mask_alike(self, picture: Tensor) -> Tensor:
+        """[H, W] the mask that the set would have of a `picture` [H, W, 4] of a fit, before black, as large as files.
+
+        Masks that are known to be other than silhouettes are made of both alike; otherwise it is the coverage.
+        """
+        return picture[..., 3] if self.evidence is None else self.segment(picture[..., :3].clamp(0, 1))
+
+    def load_evidence(self, index: int) -> tuple[Tensor, Tensor]:
+        """Silhouette [H, W] and trust in it [H, W] of one view, at the camera's size: see `evidence`."""
+        assert self.evidence is not None
+        both = torch.stack(self.evidence(load_image(self.paths[index])), dim=-1)
+        silhouette, trust = area_average(both, self.cameras[index].size).unbind(-1)
+        return silhouette, trust
 
     def _mask(self, index: int, image: Tensor) -> Tensor:
         if not self.mask_paths:

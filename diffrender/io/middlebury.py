@@ -19,7 +19,7 @@ from ..cameras.convert import from_opencv, to_opencv
 from ..cameras.pinhole import PinholeCamera
 from .files import atomic_path, naming, read_text
 from .image_set import ImageSet, check_names, image_headers
-from .masks import threshold_mask
+from .masks import threshold_evidence, threshold_mask
 
 _NUMBERS = 21  # 9 of K, 9 of R, 3 of t
 
@@ -75,7 +75,7 @@ def middlebury_images(folder: Path, parameters: Path, *, keep_unreadable: bool =
         held_out=(False,) * len(names),
         segment=threshold_mask,
         bounds=_bounds(folder / "README.txt"),
-        holes_are_shadows=True,
+        evidence=threshold_evidence,
     )
 
 

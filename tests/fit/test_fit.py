@@ -300,5 +300,6 @@ def test_the_progress_bar_shows_the_loss(images, tmp_path, capsys):
 def test_the_dinosaur_beats_its_visual_hull(shared_data, tmp_path):
     images = load_dataset(shared_data / "middlebury_dino", held_out=["dinoSR0005", "dinoSR0012"])
     views = fit(images, tmp_path / "out", FitSettings(turntable_frames=0), progress=False).metrics["views"]["held_out"]
-    assert [row["iou"] > 0.94 + 0.035 * (row["view"] == "dinoSR0012.png") for row in views] == [True, True]
-    assert all(row["iou"] > row["start_iou"] + 0.01 and row["psnr"] > 21 for row in views)
+    # masks that the recipe makes of both: it reaches 3 pixels beyond the object, whose silhouette has 0.937 and 0.962
+    assert [row["mask_iou"] > 0.96 + 0.025 * (row["view"] == "dinoSR0012.png") for row in views] == [True, True]
+    assert all(row["iou"] > row["start_iou"] + 0.01 and row["psnr"] > 24 for row in views)

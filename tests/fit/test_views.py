@@ -1,31 +1,25 @@
-"""Views of a fit: sizes, and how far silhouettes with holes are trusted."""
+"""Views of a fit: sizes, and how far silhouettes are trusted."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from diffrender.fit.views import Masks, Views, without_holes
+from diffrender.fit.views import Masks, Views
 from diffrender.io.datasets import load_dataset
 
 
-def test_holes_are_filled_and_not_trusted_but_what_lies_outside_is():
-    mask = torch.zeros(12, 12)
-    mask[1:11, 1:11] = 1.0
-    mask[5:7, 5:7] = 0.0
-    filled, trust = without_holes(mask)
-    assert filled[1:11, 1:11].min() == 1.0
-    assert filled.sum() == 100
-    assert trust[5:7, 5:7].max() == 0.0  # the hole
-    assert trust[:2].min() == 1.0
-    assert trust[:, -2:].min() == 1.0
-
-
-def test_a_mask_without_holes_stays_as_it_is():
-    mask = torch.zeros(8, 8)
-    mask[2:5, 3:] = 1.0
-    mask[5, 3:] = 0.3  # an edge through pixels
-    filled, trust = without_holes(mask)
-    assert torch.equal(filled, mask)
-    assert trust.min() == 1.0
+def test_masks_are_trusted_unless_the_set_knows_better(small_set):
+    images = load_dataset(small_set)
+    view = Views(images)[0]
+    assert torch.equal(view.silhouette, images.load(0)[1])
+    assert view.trust.min() == 1.0
+    below = replace(images, evidence=lambda image: (torch.ones(image.shape[:2]), (image[..., 3] > 0.5).float()))
+    view = Views(below, 16)[0]
+    assert view.silhouette.shape == view.trust.shape == (16, 14)
+    assert view.silhouette.min() == 1.0
+    assert 0.0 == view.trust.min() < view.trust.max() == 1.0
+    assert ((view.trust > 0) & (view.trust < 1)).any()  # averaged over the larger pixels
 
 
 def test_views_are_kept_up_to_the_memory_and_are_the_same_when_decoded_again(small_set):
