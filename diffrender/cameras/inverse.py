@@ -274,10 +274,8 @@ def _nearest(camera: "Camera", value: Tensor, xy: Tensor) -> Tensor:
 
 
 def _argmin(value: Tensor, xy: Tensor) -> Tensor:
-    chunk = max(1, 2**21 // max(1, value[..., 0].numel()))  # 16 MB of distances in float64
-    parts = []
-    for part in xy.split(chunk, dim=-2):
-        dx = part[..., 0:1] - value[..., None, :, 0]
-        dy = part[..., 1:2] - value[..., None, :, 1]
-        parts.append((dx * dx + dy * dy).nan_to_num(nan=math.inf).argmin(-1))
-    return torch.cat(parts, dim=-1)
+    # The square of a distance, less that of the pixel: a matrix product takes a fifth of the time of differences.
+    squares = (value * value).sum(-1, keepdim=True).mT.nan_to_num(nan=math.inf, posinf=math.inf)  # [*batch, 1, M]
+    twice = (-2 * torch.where(torch.isfinite(squares.mT), value, 0.0)).mT
+    chunk = max(1, 2**21 // max(1, squares.numel()))  # 16 MB of distances in float64
+    return torch.cat([(part @ twice).add_(squares).argmin(-1) for part in xy.split(chunk, dim=-2)], dim=-1)

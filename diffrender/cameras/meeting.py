@@ -118,12 +118,15 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
     for part in left.split(max(CHUNK // len(grid), 1)):
         lens, target = part // per_camera, flat.index_select(0, part)
 
+        def of_lens(values: Tensor, lens: Tensor = lens) -> Tensor:
+            return values if len(values) == 1 else values[lens]
+
         def dots(vectors: Tensor, lens: Tensor = lens, target: Tensor = target) -> Tensor:
             return target @ vectors[0].mT if len(vectors) == 1 else (target[:, None] * vectors[lens]).sum(-1)
 
-        length2 = (target * target).sum(-1)[:, None]
-        distance = (length2 - 2 * dots(origins) + squares[lens]).clamp(min=torch.finfo(points.dtype).tiny).sqrt()
-        cosine = torch.where(usable[lens], (dots(directions) - heads[lens]) / distance, -2.0)
+        distance = dots(origins).mul_(-2).add_((target * target).sum(-1)[:, None]).add_(of_lens(squares))
+        distance = distance.clamp_(min=torch.finfo(points.dtype).tiny).sqrt_()
+        cosine = dots(directions).sub_(of_lens(heads)).div_(distance).masked_fill_(~of_lens(usable), -2.0)
         best = cosine.argmax(-1)
         chosen.append(grid.index_select(0, best))
         distances.append(distance.gather(1, best[:, None])[:, 0])
