@@ -54,6 +54,11 @@ def main() -> None:
         row("boundary term: what it adds to that, of that", size, mesh, camera, f"{both / rest - 1:.2f}", "1.00")
         *_, both = render_times(mesh, camera, args.rounds, device, partial(dr.render, intersecting=False))
         row("render without a search for intersections", size, mesh, camera, f"{1e3 * both:.1f} ms", "")
+        lens = as_fisheye(camera)
+        *_, both = render_times(mesh, lens, args.rounds, device)
+        row("render through a fisheye, forward + backward", size, mesh, lens, f"{1e3 * both:.1f} ms", "")
+        *_, rest = render_times(mesh, lens, args.rounds, device, centers_alone)
+        row("centres of pixels alone, through the fisheye", size, mesh, lens, f"{1e3 * rest:.1f} ms", "")
     source = torch.zeros(64 << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = best(lambda: target.copy_(source), args.rounds, device)
@@ -79,6 +84,14 @@ def torus_scene(
         camera = dr.PinholeCamera(focal, focal, size / 2, size / 2, size=(size, size), R=R, t=t).to(device)
         focal *= math.sqrt(coverage / covered_share(mesh, camera))
     return mesh, camera
+
+
+def as_fisheye(camera: dr.PinholeCamera) -> dr.FisheyeCamera:
+    """A lens of the same focal length in the same place."""
+    middle = camera.width / 2, camera.height / 2
+    return dr.FisheyeCamera(
+        camera.fx, camera.fy, *middle, k=(0.05, 0.01, 0.0, 0.0), size=camera.size, R=camera.R, t=camera.t
+    )
 
 
 def covered_share(mesh: dr.Mesh, camera: dr.Camera) -> float:
