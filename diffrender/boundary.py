@@ -68,8 +68,6 @@ class Boundary:
 
     def settled(self, face_image: Tensor) -> Tensor:
         """The faces [B, H, W] seen at the centres, or beside those that are `unsure`."""
-        if len(self.unsure) == 0:
-            return face_image
         flat = face_image.reshape(-1).index_copy(0, self.unsure, self.unsure_face.to(face_image.dtype))
         return flat.reshape(face_image.shape)
 
