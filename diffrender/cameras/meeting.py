@@ -113,24 +113,32 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
     origins, directions = (torch.where(usable[..., None], rays, 0.0) for rays in (origins, directions))
     directions = torch.where(usable[..., None], _unit(directions), 0.0)  # the others aim at nothing
     squares, heads = (origins * origins).sum(-1), (origins * directions).sum(-1)
-    flat, per_camera = points.reshape(-1, 3), max(points[..., 0].numel() // max(len(origins), 1), 1)
+    slot, targets = _side_by_side(points.reshape(-1, 3), left, len(origins))
+    tiny = torch.finfo(points.dtype).tiny
     chosen, distances = [], []
-    for part in left.split(max(CHUNK // len(grid), 1)):
-        lens, target = part // per_camera, flat.index_select(0, part)
+    for part in targets.split(max(CHUNK // usable.numel(), 1), dim=1):
+        distance = (part @ origins.mT).mul_(-2).add_((part * part).sum(-1, keepdim=True)).add_(squares[:, None])
+        distance = distance.clamp_(min=tiny).sqrt_()
+        cosine = (part @ directions.mT).sub_(heads[:, None]).div_(distance).masked_fill_(~usable[:, None], -2.0)
+        best = cosine.argmax(-1, keepdim=True)
+        chosen.append(best[..., 0])
+        distances.append(distance.gather(-1, best)[..., 0])
+    best, distance = (torch.cat(parts, dim=1).reshape(-1).index_select(0, slot) for parts in (chosen, distances))
+    return grid.index_select(0, best), distance
 
-        def of_lens(values: Tensor, lens: Tensor = lens) -> Tensor:
-            return values if len(values) == 1 else values[lens]
 
-        def dots(vectors: Tensor, lens: Tensor = lens, target: Tensor = target) -> Tensor:
-            return target @ vectors[0].mT if len(vectors) == 1 else (target[:, None] * vectors[lens]).sum(-1)
+def _side_by_side(flat: Tensor, left: Tensor, cameras: int) -> tuple[Tensor, Tensor]:
+    """The points `left` [K] of [P, 3], as many for each camera, those of a camera in a row: [cameras, most, 3].
 
-        distance = dots(origins).mul_(-2).add_((target * target).sum(-1)[:, None]).add_(of_lens(squares))
-        distance = distance.clamp_(min=torch.finfo(points.dtype).tiny).sqrt_()
-        cosine = dots(directions).sub_(of_lens(heads)).div_(distance).masked_fill_(~of_lens(usable), -2.0)
-        best = cosine.argmax(-1)
-        chosen.append(grid.index_select(0, best))
-        distances.append(distance.gather(1, best[:, None])[:, 0])
-    return torch.cat(chosen), torch.cat(distances)
+    Also the slot [K] of each in there; what no point is in is zero.
+    """
+    lens = left // max(len(flat) // cameras, 1)
+    count = torch.bincount(lens, minlength=cameras)
+    most = max(int(count.max()), 1)
+    first = count.cumsum(0) - count
+    slot = lens * most + torch.arange(len(left), device=left.device) - first.index_select(0, lens)
+    targets = flat.new_zeros(cameras * most, 3).index_copy_(0, slot, flat.index_select(0, left))
+    return slot, targets.reshape(cameras, most, 3)
 
 
 def _miss(lens: "RayCamera", xy: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
