@@ -111,7 +111,7 @@ def test_binary_layout_is_the_documented_one(tmp_path: Path) -> None:
 def test_stored_reprojection_errors_come_out(shared_data: Path, name: str) -> None:
     """COLMAP's own mean error of each track, of 37 123 observations.
 
-    Rounding at pixels of some thousand is 5e-13; FOV's own formula in COLMAP loses more digits near the axis.
+    Pixels of some thousand are rounded to 5e-13, some ten times on the way; FOV's own formula in COLMAP loses more digits near the axis.
     """
     model = load_colmap(shared_data / "colmap_sceaux" / name)
     image_index, point_index, xy = model.observations()
@@ -123,7 +123,7 @@ def test_stored_reprojection_errors_come_out(shared_data: Path, name: str) -> No
         distance[own] = (projected - xy[own]).norm(dim=-1)
     total = torch.zeros(len(model.points.errors), dtype=torch.float64).index_add(0, point_index, distance)
     mean = total / model.points.starts.diff()
-    torch.testing.assert_close(mean, model.points.errors, rtol=0, atol=5e-9 if name == "FOV" else 2e-12)
+    torch.testing.assert_close(mean, model.points.errors, rtol=0, atol=5e-9 if name == "FOV" else 5e-12)
     assert torch.equal(model.images.point_id[model.images.point_id >= 0].unique(), model.points.point_id.sort()[0])
 
 
