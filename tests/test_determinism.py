@@ -32,9 +32,10 @@ from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLig
 
 SIZE = (47, 53)
 THRESHOLDS = (
-    *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("launch", "MIN_VERTICES")),
+    *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("visibility", "MIN_VERTICES")),
     *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
     *(("interpolation", "MIN_SHARE"), ("narrow_faces", "MIN_SHARE"), ("launch", "MIN_WORK")),
+    *(("ray_tree", "MIN_LEAVES"), ("ray_tree", "MIN_SLOTS")),
 )
 MIDDLE = (26.8, 23.3)
 CAMERAS: dict[str, Camera] = {

@@ -111,7 +111,8 @@ def test_binary_layout_is_the_documented_one(tmp_path: Path) -> None:
 def test_stored_reprojection_errors_come_out(shared_data: Path, name: str) -> None:
     """COLMAP's own mean error of each track, of 37 123 observations.
 
-    Pixels of some thousand are rounded to 5e-13, some ten times on the way; FOV's own formula in COLMAP loses more digits near the axis.
+    Pixels of some thousand are rounded to 5e-13, some ten times on the way; FOV's own formula in COLMAP loses more
+    digits near the axis.
     """
     model = load_colmap(shared_data / "colmap_sceaux" / name)
     image_index, point_index, xy = model.observations()
