@@ -63,6 +63,8 @@ def _search(
     state = torch.full_like(flat[:, :2], math.nan)
     left = torch.arange(len(flat), device=flat.device)
     for count, margin in GRIDS:
+        if not len(left):
+            break
         start, distance = _starts(camera, points, left, count, margin)
         # 8 epsilons of the numbers that a direction is the difference of.
         tolerance = 8 * eps * (1 + sizes.index_select(0, left) / distance)
@@ -82,8 +84,6 @@ def _search(
         good = residual <= 64 * tolerance
         state.index_copy_(0, left, torch.where(good[:, None], solved, math.nan))
         left = left[~good]
-        if not len(left):
-            break
     return state
 
 

@@ -167,6 +167,12 @@ class Careless(RayCamera):
         return xy, torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
 
 
+def test_no_cameras_have_no_pixels() -> None:
+    none = stack_cameras([make("rolling")] * 2)[:0]
+    xy, depth = none.project(torch.zeros(0, 3, 3, dtype=torch.float64))
+    assert (xy.shape, depth.shape) == ((0, 3, 2), (0, 3))
+
+
 def test_rays_of_a_wrong_shape_are_named() -> None:
     with pytest.raises(ValueError, match=r"to_rays must return origins and directions \(5, 3\).*got origins \(5, 2\)"):
         Careless(size=SIZE).rays(torch.zeros(5, 2))
