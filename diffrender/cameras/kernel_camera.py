@@ -19,7 +19,7 @@ MANY = 16  # from so many points on kernels are worth their start
 class KernelCamera(Camera):
     """Abstract: a central camera that `diffrender.kernels.lens` knows.
 
-    Its `to_pixels` and `from_pixels` are plain torch, the kernels' reference: what a few points take, `torch.func`,
+    Its `to_pixels` and `from_pixels` are plain torch, the kernels' reference: what few points take, what `torch.func`,
     forward mode and `torch.compile` see, and what is differentiated where a gradient is differentiated again.
     """
 

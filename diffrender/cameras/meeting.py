@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffrender.cameras.inverse import PointCameras, length, newton, newton_step, recorded_step, solve2, tangents_of
+from diffrender.kernels import slots_in_groups
 
 if TYPE_CHECKING:
     from diffrender.cameras.rays import RayCamera
@@ -128,15 +129,11 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
 
 
 def _side_by_side(flat: Tensor, left: Tensor, cameras: int) -> tuple[Tensor, Tensor]:
-    """The points `left` [K] of [P, 3], as many for each camera, those of a camera in a row: [cameras, most, 3].
+    """The points `left` [K], ascending, of [P, 3], those of a camera in a row: [cameras, most, 3].
 
     Also the slot [K] of each in there; what no point is in is zero.
     """
-    lens = left // max(len(flat) // cameras, 1)
-    count = torch.bincount(lens, minlength=cameras)
-    most = max(int(count.max()), 1)
-    first = count.cumsum(0) - count
-    slot = lens * most + torch.arange(len(left), device=left.device) - first.index_select(0, lens)
+    slot, most = slots_in_groups(left // (len(flat) // cameras), cameras)
     targets = flat.new_zeros(cameras * most, 3).index_copy_(0, slot, flat.index_select(0, left))
     return slot, targets.reshape(cameras, most, 3)
 

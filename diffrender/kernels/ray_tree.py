@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .arrays import array, empty, vectors
 from .launch import launch_ranges, load_kernel
-from .sorting import sort_keys
+from .sorting import slots_in_groups, sort_keys
 from .warp_ray_boxes import make_ray_box_kernels
 
 BRANCHING = 4
@@ -92,8 +92,8 @@ def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) ->
         counts.append(-(-counts[-1] // BRANCHING))
     level_start = tuple(accumulate(counts, initial=0))
     shape = num_views * level_start[-1], 3
-    boxes, moments = ((empty(shape, directions), empty(shape, directions)) for _ in range(2))
-    moments = boxes if origins is None else moments  # which are not written, then
+    boxes = empty(shape, directions), empty(shape, directions)
+    moments = boxes if origins is None else (empty(shape, directions), empty(shape, directions))
     kept = empty(slots.shape, directions, torch.int64)
     inputs = [
         array(slots.reshape(-1)), num_slots, counts[0], level_start[-1], BRANCHING,
@@ -147,9 +147,7 @@ def scattered_slots(view: Tensor, xy: Tensor, num_views: int) -> Tensor:
     order = z_order(view, xy)
     if num_views == 1 and len(order):
         return order.unsqueeze(0)
-    count = torch.bincount(view, minlength=num_views)
-    start = count.cumsum(0) - count
-    slots = view.new_full((num_views, max(int(count.max()), 1)), -1)
-    sorted_view = view[order]
-    slots[sorted_view, torch.arange(len(order), device=view.device) - start[sorted_view]] = order
+    slot, most = slots_in_groups(view.index_select(0, order), num_views)
+    slots = view.new_full((num_views, max(most, 1)), -1)
+    slots.view(-1).index_copy_(0, slot, order)
     return slots

@@ -1,4 +1,4 @@
-"""Sorting whole numbers: on the CPU several times faster than `torch.sort` for the thousands that a render has."""
+"""Sorting whole numbers, on the CPU several times faster than `torch.sort` for a render's thousands; and groups."""
 
 import numpy as np
 import torch
@@ -22,3 +22,18 @@ def sort_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     packed = (keys.numpy() << bits) | np.arange(count)
     packed.sort()
     return torch.from_numpy(packed >> bits), torch.from_numpy(packed & ((1 << bits) - 1))
+
+
+def slots_in_groups(group: Tensor, num_groups: int) -> tuple[Tensor, int]:
+    """The slot [N] of each thing if every group had as many of them as the largest has, and how many that is.
+
+    Args:
+        group: [N] ascending.
+
+    >>> slots_in_groups(torch.tensor([0, 0, 2]), 3)
+    (tensor([0, 1, 4]), 2)
+    """
+    count = torch.bincount(group, minlength=num_groups)
+    first = count.cumsum(0) - count
+    most = int(count.max())
+    return group * most + torch.arange(len(group), device=group.device) - first.index_select(0, group), most

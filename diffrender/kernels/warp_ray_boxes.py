@@ -73,12 +73,6 @@ def make_ray_box_kernels(real: Any) -> RayBoxKernels:
         return box6(p[0], p[1], p[2], -p[0], -p[1], -p[2])
 
     @wp.func
-    def store_bounds(bounds: box6, place: int, centers: wp.array(dtype=vec3), halves: wp.array(dtype=vec3)):
-        """For the node above."""
-        centers[place] = vec3(bounds[0], bounds[1], bounds[2])
-        halves[place] = vec3(bounds[3], bounds[4], bounds[5])
-
-    @wp.func
     def stored_bounds(place: int, centers: wp.array(dtype=vec3), halves: wp.array(dtype=vec3)):
         low = centers[place]
         high = halves[place]
@@ -96,6 +90,15 @@ def make_ray_box_kernels(real: Any) -> RayBoxKernels:
             half = wp.max(high - center, center - low)
         centers[place] = center
         halves[place] = half
+
+    @wp.func
+    def store(bounds: box6, place: int, in_level: int, centers: wp.array(dtype=vec3), halves: wp.array(dtype=vec3)):
+        """The bounds, for the node above; of the only node of a level, which has none above, the box."""
+        if in_level == 1:
+            store_box(bounds, place, centers, halves)
+        else:
+            centers[place] = vec3(bounds[0], bounds[1], bounds[2])
+            halves[place] = vec3(bounds[3], bounds[4], bounds[5])
 
     @wp.func
     def merged(first_child: int, children: int, centers: wp.array(dtype=vec3), halves: wp.array(dtype=vec3)):
@@ -146,15 +149,9 @@ def make_ray_box_kernels(real: Any) -> RayBoxKernels:
                 else:
                     ray = wp.int64(-1)
             kept[view * num_slots + slot] = ray
-        if leaves == 1:
-            store_box(bounds, place, centers, halves)
-        else:
-            store_bounds(bounds, place, centers, halves)
+        store(bounds, place, leaves, centers, halves)
         if central == 0:
-            if leaves == 1:
-                store_box(moments, place, moment_centers, moment_halves)
-            else:
-                store_bounds(moments, place, moment_centers, moment_halves)
+            store(moments, place, leaves, moment_centers, moment_halves)
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def node_boxes(
@@ -175,10 +172,6 @@ def make_ray_box_kernels(real: Any) -> RayBoxKernels:
         below = node * branching
         children = wp.min(branching, count_below - below)
         bounds = merged(view * nodes + start_below + below, children, centers, halves)
-        place = view * nodes + start + node
-        if count == 1:
-            store_box(bounds, place, centers, halves)
-        else:
-            store_bounds(bounds, place, centers, halves)
+        store(bounds, view * nodes + start + node, count, centers, halves)
 
     return RayBoxKernels(image_slots, z_codes, leaf_boxes, node_boxes)
