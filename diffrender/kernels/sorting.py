@@ -19,9 +19,9 @@ def sort_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
         values, order = torch.sort(keys, stable=True)
         return values, order
     # Key and place in one number: numpy sorts these in vector instructions, and none of them are equal.
-    packed = (keys.numpy() << bits) | np.arange(count)
+    packed = (keys.numpy().astype(np.int64) << bits) | np.arange(count)
     packed.sort()
-    return torch.from_numpy(packed >> bits), torch.from_numpy(packed & ((1 << bits) - 1))
+    return torch.from_numpy(packed >> bits).to(keys.dtype), torch.from_numpy(packed & ((1 << bits) - 1))
 
 
 def slots_in_groups(group: Tensor, num_groups: int) -> tuple[Tensor, int]:
