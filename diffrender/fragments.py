@@ -5,7 +5,7 @@ normals, positions) is `interpolate`d with the same barycentrics.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,24 +38,50 @@ class Fragments:
     def __len__(self) -> int:
         return self.face_index.shape[0]
 
-    def __getitem__(self, index: slice) -> "Fragments":
-        return Fragments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """N rays, and the face that is seen along each; what fragments are computed from.
+
+    Attributes:
+        view: [N] int64, which camera of the flattened batch.
+        xy: [N, 2] pixels.
+        face_index: [N] int64 index into `mesh.faces`.
+        origins: [N, 3] of the rays, camera frame; None: the centre of the camera.
+        directions: [N, 3].
+    """
+
+    view: Tensor
+    xy: Tensor
+    face_index: Tensor
+    origins: Tensor | None
+    directions: Tensor
+
+    def __len__(self) -> int:
+        return self.face_index.shape[0]
+
+    def __getitem__(self, index: slice) -> "Sightings":
+        origins = None if self.origins is None else self.origins[index]
+        return Sightings(self.view[index], self.xy[index], self.face_index[index], origins, self.directions[index])
 
 
-def join_fragments(parts: Sequence[Fragments]) -> Fragments:
-    """All fragments of `parts` in one, in order."""
-    return Fragments(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Fragments)})
+def join_sightings(parts: Sequence[Sightings]) -> Sightings:
+    """All sightings of `parts` in one, in order."""
+    origins = [part.origins for part in parts if part.origins is not None]
+    return Sightings(
+        torch.cat([part.view for part in parts]),
+        torch.cat([part.xy for part in parts]),
+        torch.cat([part.face_index for part in parts]),
+        torch.cat(origins) if origins else None,
+        torch.cat([part.directions for part in parts]),
+    )
 
 
-def hold(fragments: Fragments, held: Tensor | None = None) -> Fragments:
-    """The same fragments; where `held` [N] (everywhere if left out) they no longer move: no derivative of their own."""
-    still = fragments.barycentrics.detach(), fragments.depth.detach()
-    if held is not None:
-        still = (
-            torch.where(held.unsqueeze(-1), still[0], fragments.barycentrics),
-            torch.where(held, still[1], fragments.depth),
-        )
-    return replace(fragments, barycentrics=still[0], depth=still[1])
+def sightings(
+    scene: Scene, view: Tensor, xy: Tensor, face_index: Tensor, origins: Tensor, directions: Tensor
+) -> Sightings:
+    """Of faces [N] in the pixels `xy` [N, 2] of `view` [N], along rays [N, 3]: those that `scene.rays_at` gives."""
+    return Sightings(view, xy, face_index, None if scene.camera.is_central else origins, directions)
 
 
 def interpolate(attribute: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:
@@ -77,8 +103,17 @@ def fragments_along(
     The rays are expected to meet their faces; along an edge they may miss by a rounding error, and the barycentrics are
     then a little outside of [0, 1].
     """
+    return fragments_of(scene, sightings(scene, view, xy, face_index, origins, directions))
+
+
+def fragments_of(scene: Scene, seen: Sightings, held: Tensor | None = None, *, hold_backs: bool = False) -> Fragments:
+    """Fragments of sightings: see `fragments_along`.
+
+    Those `held` [N] bool do not move: they have no derivative of their own; nor, if `hold_backs`, do those on faces
+    seen from behind.
+    """
     weights, depth, front = barycentrics(
-        scene.vertices, scene.faces, face_index, scene.offsets(view),
-        None if scene.camera.is_central else origins, directions, scene.linear_rays is not None,
+        scene.vertices, scene.faces, seen.face_index, scene.offsets(seen.view), seen.origins, seen.directions,
+        scene.linear_rays is not None, held, hold_backs,
     )  # fmt: skip
-    return Fragments(view, xy, face_index, weights, depth, front)
+    return Fragments(seen.view, seen.xy, seen.face_index, weights, depth, front)

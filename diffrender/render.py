@@ -10,9 +10,9 @@ from torch import Tensor
 from .boundary import Boundary, boundary
 from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
-from .fragments import Fragments, fragments_along, hold, interpolate, join_fragments
+from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
 from .grazing import Grazing, grazing, nowhere_grazing
-from .kernels import pixel_places
+from .kernels import pixel_places, seen_from_outside
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
@@ -83,9 +83,9 @@ def render(
     scene = pack(mesh, fine)
     rays = pixel_rays(scene.single or scene.camera)
     faces = face_image(scene, rays, cull_backfaces)
-    pixel, inside = covered(scene, rays, faces)
+    pixel, inside = seen_at_centers(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
-    only_fronts = cull_backfaces or (scene.mesh.topology.closed and bool(inside.front.all()))
+    only_fronts = cull_backfaces or (scene.mesh.topology.closed and _shows_fronts_only(scene, inside))
     edges = boundary(
         scene,
         rays,
@@ -97,21 +97,25 @@ def render(
     )
     if len(edges.unsure):
         faces = edges.settled(faces)
-        pixel, inside = covered(scene, rays, faces)
-    moves = _moves(shader, inside, scene.mesh)  # else nobody asks for the derivative that is all they add
+        pixel, inside = seen_at_centers(scene, rays, faces)
+    moves = _moves(shader, scene, inside)  # else nobody asks for the derivative that is all they add
     steep = grazing(scene, cull_backfaces=only_fronts) if moves else nowhere_grazing(scene)
-    sides, elsewhere = off_center(scene, edges, steep)
+    sides, elsewhere = seen_off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
-    held, held_beside = (steep.held(f.view, f.face_index) for f in (inside, beside))
+    held, held_beside = (steep.held(seen.view, seen.face_index) for seen in (inside, beside))
     held_beside = held_beside | edges.rim.index_select(0, sides.piece)
     if not scene.camera.is_central and scene.linear_rays is None:
         turning = turning_faces(scene)
         held = held | at_turn(scene, turning, inside, AT_TURN)
         held_beside = held_beside | at_turn(scene, turning, beside, BESIDE_TURN)
-    if only_fronts:  # a face beside an edge that turns its back is seen edge-on, but for rounding
-        held_beside = held_beside | ~beside.front
-    at_rest = [hold(inside, held), hold(beside, held_beside)]
-    colors = checked_colors(shader, join_fragments([*at_rest, moving, hold(moving)]), scene.mesh)
+    on_steep = held.new_zeros(len(moving))
+    fragments = fragments_of(
+        scene,
+        join_sightings([inside, elsewhere, moving]),
+        torch.cat([held, held_beside, on_steep, ~on_steep]),
+        hold_backs=only_fronts,  # a face beside an edge that turns its back is seen edge-on, but for rounding
+    )
+    colors = checked_colors(shader, fragments, scene.mesh)
     colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
     image = composite(scene, pixel, edges, sides, colors, background, samples)
     motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
@@ -125,15 +129,27 @@ def render(
         scene = pack(mesh, camera)
         rays = pixel_rays(scene.single or scene.camera)
         faces = face_image(scene, rays, cull_backfaces)
-        pixel, inside = covered(scene, rays, faces)
-    return image, center_buffers(scene, faces, pixel, inside, buffers)
+    return image, center_buffers(scene, faces, *covered(scene, rays, faces), buffers)
 
 
-def _moves(shader: Shader, fragments: Fragments, mesh: Mesh) -> bool:
+def _shows_fronts_only(scene: Scene, seen: Sightings) -> bool:
+    """Whether the outside of all faces that are seen is turned to the camera."""
+    if not scene.camera.is_central:
+        with torch.no_grad():
+            return bool(fragments_of(scene, seen).front.all())
+    outside = seen_from_outside(scene.vertices.detach(), scene.faces, scene.vertex_stride, scene.copies)
+    item = seen.face_index if scene.copies == 1 else seen.face_index + seen.view * scene.mesh.num_faces
+    return bool(outside.index_select(0, item).all())
+
+
+def _moves(shader: Shader, scene: Scene, seen: Sightings) -> bool:
     """Whether colours may change with where on the surface they are looked up; not so those of a silhouette alone."""
-    if not fragments.barycentrics.requires_grad or len(fragments) == 0:
+    if len(seen) == 0 or not (scene.vertices.requires_grad or seen.directions.requires_grad):
         return False
-    colors = shader(fragments[:1], mesh)
+    mesh = scene.mesh
+    if shader is unlit and (mesh.vertex_colors is not None or any(m.texture is not None for m in mesh.materials)):
+        return True  # the most frequent case, without a question
+    colors = shader(fragments_of(scene, seen[:1]), mesh)
     return not isinstance(colors, Tensor) or colors.requires_grad  # what is no tensor, checked_colors tells
 
 
@@ -151,6 +167,12 @@ def checked_colors(shader: Shader, fragments: Fragments, mesh: Mesh) -> Tensor:
 
 def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Fragments]:
     """The covered pixels [N] (index into B * H * W) and their fragments."""
+    pixel, seen = seen_at_centers(scene, rays, face_image)
+    return pixel, fragments_of(scene, seen)
+
+
+def seen_at_centers(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Sightings]:
+    """The covered pixels [N] (index into B * H * W) and what is seen there."""
     flat = face_image.reshape(-1)
     pixel = (flat >= 0).nonzero().squeeze(-1)
     view, xy = pixel_places(pixel, scene.camera.size, scene.vertices)
@@ -159,7 +181,7 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
     else:
         directions = rays.directions.index_select(0, pixel)
         origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
-    return pixel, fragments_along(scene, view, xy, flat.index_select(0, pixel).long(), origins, directions)
+    return pixel, sightings(scene, view, xy, flat.index_select(0, pixel).long(), origins, directions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +197,8 @@ class Sides:
     sign: Tensor
 
 
-def off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Fragments]:
-    """The sides of edges; and their fragments, followed by those of the faces seen almost edge-on."""
+def seen_off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Sightings]:
+    """The sides of edges; and what is seen there, followed by the faces seen almost edge-on."""
     left, right = ((face >= 0).nonzero().squeeze(-1) for face in (edges.left, edges.right))
     piece = torch.cat([left, right])
     view = torch.cat([edges.view.index_select(0, piece), steep.view])
@@ -186,7 +208,7 @@ def off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Fr
     origins, directions = scene.rays_at(view, xy)
     if scene.linear_rays is None:
         directions = _towards_faces(scene, view, face, origins, directions)
-    return Sides(piece, sign), fragments_along(scene, view, xy, face, origins, directions)
+    return Sides(piece, sign), sightings(scene, view, xy, face, origins, directions)
 
 
 def _towards_faces(scene: Scene, view: Tensor, face: Tensor, origins: Tensor, directions: Tensor) -> Tensor:

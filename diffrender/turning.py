@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .fragments import Fragments
+from .fragments import Sightings
 from .scene import Scene
 
 PARTS = 8  # of an edge with an end that no ray meets: rays are asked for inside
@@ -67,20 +67,20 @@ def turning_faces(scene: Scene) -> Tensor:
 
 
 @torch.no_grad()
-def at_turn(scene: Scene, turning: Tensor, fragments: Fragments, cosine: float) -> Tensor:
-    """[N] bool, the fragments on faces that are `turning` [copies, F], where rays are nearly in the face's plane.
+def at_turn(scene: Scene, turning: Tensor, seen: Sightings, cosine: float) -> Tensor:
+    """[N] bool, the sightings of faces that are `turning` [copies, F], where rays are nearly in the face's plane.
 
     That is, where the cosine between the ray and the face's normal is below `cosine`.
 
     Where a face turns, what is seen on it moves like 1 / cos (of the angle between ray and normal), without bound; and
     edges there have points on the very ray that lies in the face's plane, where their colours are asked for.
     """
-    item = fragments.face_index + (turning.shape[1] * fragments.view if len(turning) > 1 else 0)
+    item = seen.face_index + (turning.shape[1] * seen.view if len(turning) > 1 else 0)
     on = turning.reshape(-1).index_select(0, item)
     index = on.nonzero().squeeze(-1)
-    view, xy, face = (x.index_select(0, index) for x in (fragments.view, fragments.xy, fragments.face_index))
+    view, face, ray = (x.index_select(0, index) for x in (seen.view, seen.face_index, seen.directions))
     a, b, c = scene.vertices.detach()[scene.corners(view, face)].unbind(1)
-    ray = scene.rays_at(view, xy)[1].to(a.dtype)
+    ray = ray.to(a.dtype)
     found = torch.cosine_similarity(torch.linalg.cross(b - a, c - a), ray, dim=-1).abs()
     return on.index_copy(0, index, found < cosine)
 

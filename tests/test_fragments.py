@@ -1,13 +1,21 @@
 """Fragments against closed forms: where a ray meets a plane, and what an affine function is worth there."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
-from diffrender.fragments import Fragments, fragments_along, interpolate, join_fragments
+from diffrender.fragments import (
+    Fragments,
+    Sightings,
+    fragments_along,
+    fragments_of,
+    interpolate,
+    join_sightings,
+)
 from diffrender.kernels import barycentrics, interpolate_corners
 from diffrender.kernels.interpolation import interpolate_corners_reference
 from diffrender.kernels.reference import barycentrics_reference
@@ -138,7 +146,8 @@ def on_corners(
 
 @pytest.mark.parametrize("from_origins", [False, True])
 @pytest.mark.parametrize("z_depth", [True, False])
-def test_fused_kernel_is_the_reference(z_depth: bool, from_origins: bool) -> None:
+@pytest.mark.parametrize(("held", "hold_backs"), [(False, False), (True, False), (False, True), (True, True)])
+def test_fused_kernel_is_the_reference(z_depth: bool, from_origins: bool, held: bool, hold_backs: bool) -> None:
     """In float64 to rounding, forward and backward, times the worst condition of these faces (about 1e4)."""
     corners, directions = random_hits(torch.float64)
     corners[::10, 2] = corners[::10, 1]  # no area
@@ -147,14 +156,20 @@ def test_fused_kernel_is_the_reference(z_depth: bool, from_origins: bool) -> Non
     upstream = [torch.rand(200, 3, generator=generator).double(), torch.rand(200, generator=generator).double()]
     origins = [0.1 * torch.rand(200, 3, generator=generator).double()] if from_origins else []
     corners = corners + sum(x.unsqueeze(1) for x in origins)
+    still = torch.arange(200) % 3 == 0 if held else None
+    backs = ~on_corners(barycentrics, corners, directions, z_depth, *origins)[2]
+    assert 50 < backs.sum() < 150
     results = []
-    for function in (barycentrics, barycentrics_reference):
+    for function in (partial(f, held=still, hold_backs=hold_backs) for f in (barycentrics, barycentrics_reference)):
         inputs = [x.clone().requires_grad_() for x in (corners, directions, *origins)]
         outputs = on_corners(function, inputs[0], inputs[1], z_depth, *inputs[2:])[:2]
         results.append((*outputs, *torch.autograd.grad(outputs, inputs, upstream)))
     for found, expected in zip(*results, strict=True):
         assert torch.isfinite(found).all()
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    rests = (backs if hold_backs else torch.zeros_like(backs)) | (torch.zeros_like(backs) if still is None else still)
+    for gradients in (results[0][3], *results[0][4:]):  # by ray; corners are given to every other face
+        assert (gradients[rests] == 0).all()
 
 
 @pytest.mark.parametrize("function", [barycentrics, barycentrics_reference])
@@ -184,6 +199,18 @@ def test_gradcheck_and_second_derivatives_of_barycentrics(z_depth: bool) -> None
     inputs = [x[:8].clone().requires_grad_() for x in random_hits(torch.float64)]
     assert torch.autograd.gradcheck(lambda c, d: on_corners(barycentrics, c, d, z_depth)[:2], inputs)
     assert torch.autograd.gradgradcheck(lambda c, d: on_corners(barycentrics, c, d, z_depth)[:2], inputs, atol=1e-4)
+
+
+def test_second_derivatives_of_what_is_held_are_zero() -> None:
+    corners, directions = (x[:8].clone().requires_grad_() for x in random_hits(torch.float64))
+    held = torch.arange(8) < 4
+    weights, depth, _ = on_corners(partial(barycentrics, held=held), corners, directions, False)
+    first = torch.autograd.grad(weights.square().sum() + depth.square().sum(), directions, create_graph=True)[0]
+    second = torch.autograd.grad(first.square().sum(), directions)[0]
+    assert (first[held] == 0).all()
+    assert (second[held] == 0).all()
+    assert (first[~held] != 0).any(-1).all()
+    assert (second[~held] != 0).any(-1).all()
 
 
 def sums_inputs(count: int, num_vertices: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -250,10 +277,14 @@ def test_no_coverage_has_channels_and_zero_gradients(kind: str) -> None:
 
 
 def test_join_keeps_the_order() -> None:
-    _, fragments = look(ball(), camera_of("pinhole"))
-    twice = join_fragments([fragments, fragments])
-    assert len(twice) == 2 * len(fragments)
-    torch.testing.assert_close(twice.barycentrics[len(fragments) :], fragments.barycentrics, rtol=0, atol=0)
+    scene, fragments = look(ball(), camera_of("pinhole"))
+    _, directions = scene.rays_at(fragments.view, fragments.xy)
+    seen = Sightings(fragments.view, fragments.xy, fragments.face_index, None, directions)
+    twice = join_sightings([seen, seen])
+    assert len(twice) == 2 * len(seen)
+    for half in (twice[: len(seen)], twice[len(seen) :]):
+        found = fragments_of(scene, half)
+        torch.testing.assert_close(found.barycentrics, fragments.barycentrics, rtol=0, atol=0)
 
 
 def test_attribute_of_wrong_shape_is_named() -> None:

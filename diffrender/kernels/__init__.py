@@ -1,7 +1,14 @@
 """The seam to the kernels: functions on tensors. No caller sees Warp, nothing is compiled or probed at import."""
 
 from .barycentrics import barycentrics
-from .edges import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
+from .edges import (
+    edge_sides,
+    hidden_area,
+    piece_middles,
+    seen_from_outside,
+    split_at_crossings,
+    split_at_pixels,
+)
 from .interpolation import interpolate_corners
 from .lens import LensModel, project_lens, unproject_lens
 from .pyramids import (
@@ -56,6 +63,7 @@ __all__ = [
     "sample_images_gradient",
     "sample_images_reference",
     "scattered_slots",
+    "seen_from_outside",
     "slots_in_groups",
     "sort_rays",
     "split_at_crossings",

@@ -9,7 +9,7 @@ from torch import Tensor
 from .arrays import array, vectors, zeros
 from .launch import LANES, launch, launch_ranges, load_kernel, side_by_side
 from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
-from .warp_barycentrics import make_barycentric_kernels
+from .warp_barycentrics import HELD, make_barycentric_kernels
 
 MIN_SHARE = 16384  # fewer rays are not worth a second thread
 MAX_PARTS = 4  # of the rays, whose gradients to the vertices are summed one by one on the CPU
@@ -23,13 +23,16 @@ def barycentrics(
     origins: Tensor | None,
     directions: Tensor,
     z_depth: bool,
+    held: Tensor | None = None,
+    hold_backs: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Barycentrics [N, 3], depth [N] and front [N] of rays on faces: see the reference."""
     # Conversions here and not inside, where the result would have lost its history for a second derivative.
     vertices, directions = vertices.contiguous(), directions.to(vertices.dtype).contiguous()
     origins = None if origins is None else origins.to(vertices.dtype).contiguous()
     faces = faces.contiguous()
-    weights, depth, front = _Barycentrics.apply(vertices, faces, face_index, offsets, origins, directions, z_depth)
+    rays = (vertices, faces, face_index, offsets, origins, directions)
+    weights, depth, front = _Barycentrics.apply(*rays, z_depth, held, hold_backs)
     return weights, depth, front
 
 
@@ -44,11 +47,14 @@ class _Barycentrics(torch.autograd.Function):
         origins: Tensor | None,
         directions: Tensor,
         z_depth: bool,
+        held: Tensor | None,
+        hold_backs: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         weights, depth = torch.empty_like(directions), torch.empty_like(directions[:, 0])
         front, moves = torch.empty_like(depth, dtype=torch.uint8), torch.empty_like(depth, dtype=torch.uint8)
         rays = _rays_on_faces(vertices, faces, face_index, offsets, origins, directions)
-        inputs = [*rays, int(z_depth), smallest_total(depth.dtype), MAX_OUTSIDE]
+        rests = array(faces.new_zeros(0, dtype=torch.uint8) if held is None else held.view(torch.uint8))
+        inputs = [*rays, int(z_depth), smallest_total(depth.dtype), MAX_OUTSIDE, rests, int(hold_backs)]
         outputs = [vectors(weights), array(depth), array(front), array(moves)]
         _launch("barycentrics", len(depth), inputs, outputs, vertices)
         ctx.save_for_backward(vertices, faces, face_index, offsets, origins, directions, weights, depth, moves)
@@ -61,13 +67,15 @@ class _Barycentrics(torch.autograd.Function):
     def backward(ctx: Any, weight_gradient: Tensor, depth_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         *rays, weights, depth, moves = ctx.saved_tensors
         vertices, faces, face_index, offsets, origins, directions = rays
-        of_vertices, _, _, _, of_origins, of_directions, _ = ctx.needs_input_grad
+        of_vertices, _, _, _, of_origins, of_directions, *_ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
-            again = barycentrics_reference(vertices, faces, face_index, offsets, origins, directions, ctx.z_depth)[:2]
+            again = barycentrics_reference(
+                vertices, faces, face_index, offsets, origins, directions, ctx.z_depth, moves == int(HELD)
+            )[:2]
             asked = {0: of_vertices, 4: of_origins, 5: of_directions}
             wanted = [rays[place] for place, needed in asked.items() if needed]
             found = iter(torch.autograd.grad(again, wanted, (weight_gradient, depth_gradient), create_graph=True))
-            return *(next(found) if asked.get(place) else None for place in range(6)), None
+            return tuple(next(found) if asked.get(place) else None for place in range(9))
         direction_gradient = torch.empty_like(directions)
         inputs = [
             *_rays_on_faces(vertices, faces, face_index, offsets, origins, directions),
@@ -85,7 +93,7 @@ class _Barycentrics(torch.autograd.Function):
             index = corner_index(faces, face_index, offsets).reshape(-1)
             vertex_gradient = torch.zeros_like(vertices).index_add_(0, index, corner_gradient.reshape(-1, 3))
             origin_gradient = -corner_gradient.sum(1) if of_origins else None
-            return vertex_gradient, None, None, None, origin_gradient, direction_gradient, None
+            return vertex_gradient, None, None, None, origin_gradient, direction_gradient, None, None, None
 
         kernel, blocks, _ = _blocks("barycentrics_gradient", len(depth), vertices)
 
@@ -100,7 +108,7 @@ class _Barycentrics(torch.autograd.Function):
         cuts = [blocks * i // num_parts for i in range(num_parts + 1)]
         if count:
             side_by_side(work, [(a, b, i * num_vertices) for i, (a, b) in enumerate(pairwise(cuts))])
-        return parts.sum(0), None, None, None, None, direction_gradient, None
+        return parts.sum(0), None, None, None, None, direction_gradient, None, None, None
 
 
 def _launch(name: str, count: int, inputs: list[Any], outputs: list[Any], like: Tensor) -> None:

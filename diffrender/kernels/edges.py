@@ -14,6 +14,18 @@ from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 MIN_EDGES = 16384  # fewer are not worth a second thread
 
 
+def seen_from_outside(vertices: Tensor, faces: Tensor, vertex_stride: int, copies: int) -> Tensor:
+    """[copies * F] bool, whether the outside of faces [F, 3] is turned towards the origin.
+
+    `vertices` [P, 3] hold copies of all vertices, `vertex_stride` apart.
+    """
+    kernel = load_kernel(make_edge_kernels, "seen_from_outside", vertices)
+    outside = torch.empty(copies * len(faces), dtype=torch.uint8, device=vertices.device)
+    inputs = [vectors(vertices), array(faces), vertex_stride]
+    launch_ranges(kernel, len(outside), inputs, [array(outside)], vertices, MIN_EDGES)
+    return outside.view(torch.bool)
+
+
 def edge_sides(
     vertices: Tensor,
     faces: Tensor,

@@ -115,6 +115,8 @@ def barycentrics_reference(
     origins: Tensor | None,
     directions: Tensor,
     z_depth: bool,
+    held: Tensor | None = None,
+    hold_backs: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Barycentrics [N, 3] and depth [N] where N rays meet the planes of their faces.
 
@@ -124,6 +126,8 @@ def barycentrics_reference(
         face_index: [N] index into `faces`.
         origins, directions: [N, 3] of the rays; None: the origin.
         z_depth: depth is z; otherwise it is the ray's parameter.
+        held: [N] bool, those that do not move: without a derivative; None: all do.
+        hold_backs: nor do those on faces seen from behind.
 
     The third result, [N] bool, says whether the corners are counter-clockwise for somebody at the ray's start.
 
@@ -150,9 +154,16 @@ def barycentrics_reference(
     nearest = weights.detach().clamp(0, 1)
     weights = torch.where(outside, nearest / nearest.sum(-1, keepdim=True), weights)
     if z_depth:
-        return weights, (weights * corners[..., 2]).sum(-1), front
-    along = (corners * directions.unsqueeze(1)).sum(-1)
-    return weights, (weights * along).sum(-1) / (directions * directions).sum(-1), front
+        depth = (weights * corners[..., 2]).sum(-1)
+    else:
+        along = (corners * directions.unsqueeze(1)).sum(-1)
+        depth = (weights * along).sum(-1) / (directions * directions).sum(-1)
+    if hold_backs:
+        held = ~front if held is None else held | ~front
+    if held is not None:
+        weights = torch.where(held.unsqueeze(-1), weights.detach(), weights)
+        depth = torch.where(held, depth.detach(), depth)
+    return weights, depth, front
 
 
 def corner_index(faces: Tensor, face_index: Tensor, offsets: Tensor | None) -> Tensor:

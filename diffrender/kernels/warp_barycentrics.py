@@ -15,6 +15,10 @@ import warp as wp
 from .reference import EDGE_ON, EPSILON
 from .warp_math import OPTIONS, make_math
 
+HELD = wp.constant(0)  # what follows a point's motion: nothing,
+DEPTH_MOVES = wp.constant(1)  # its depth, not its weights,
+MOVES = wp.constant(2)  # or both
+
 
 class BarycentricKernels(NamedTuple):
     """The kernels for one floating-point type."""
@@ -29,7 +33,7 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
     _, vec3, dot3, plane_normal, _, extent = make_math(real)
     ray_block = wp.types.matrix((12, lanes), real)  # corners and direction, or the gradients to these
     point_block = wp.types.matrix((4, lanes), real)  # weights and depth
-    upstream_block = wp.types.matrix((9, lanes), real)  # these, their gradients, and whether weights move
+    upstream_block = wp.types.matrix((9, lanes), real)  # these, their gradients, and what moves
     bits = wp.types.vector(lanes, wp.int32)
     options = {**OPTIONS, "max_unroll": 3}  # loops over axes are unrolled, those over lanes are not
     edge_on = wp.constant(real(EDGE_ON * EPSILON[wp.dtype_to_torch(real)]))
@@ -103,13 +107,15 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
         z_depth: int,
         smallest: real,
         margin: real,
+        held: wp.array(dtype=wp.uint8),
+        hold_backs: int,
         first: int,
         weights: wp.array(dtype=vec3),
         depths: wp.array(dtype=real),
         front: wp.array(dtype=wp.uint8),
         moves: wp.array(dtype=wp.uint8),
     ):
-        """Barycentrics and depth of a ray on a face, whether that is seen from outside, and whether weights move."""
+        """Barycentrics and depth of a ray on a face, whether that is seen from outside, and what of them moves."""
         begin = (first + wp.tid()) * lanes
         count = face_index.shape[0]
         rays = load_rays(begin, count, vertices, faces, face_index, offsets, origins, directions)
@@ -145,12 +151,17 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
             points[2, lane] = w2
             points[3, lane] = w0 * measured(a, d, z_depth) + w1 * measured(b, d, z_depth) + w2 * measured(c, d, z_depth)
             is_front[lane] = wp.where(total < zero, 1, 0)
-            is_moving[lane] = wp.where(sure and not outside, 1, 0)
+            is_moving[lane] = wp.where(sure and not outside, MOVES, DEPTH_MOVES)
         for lane in range(wp.min(lanes, count - begin)):
             weights[begin + lane] = vec3(points[0, lane], points[1, lane], points[2, lane])
             depths[begin + lane] = points[3, lane]
             front[begin + lane] = wp.uint8(is_front[lane])
-            moves[begin + lane] = wp.uint8(is_moving[lane])
+            moving = is_moving[lane]
+            if hold_backs != 0 and is_front[lane] == 0:
+                moving = HELD
+            if held.shape[0] > 0 and held[begin + lane] != wp.uint8(0):
+                moving = HELD
+            moves[begin + lane] = wp.uint8(moving)
 
     @wp.kernel(module="unique", module_options=options)
     def barycentrics_gradient(
@@ -200,8 +211,8 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
             c = vec3(rays[6, lane], rays[7, lane], rays[8, lane])
             d = vec3(rays[9, lane], rays[10, lane], rays[11, lane])
             w = vec3(points[0, lane], points[1, lane], points[2, lane])
-            gz = points[7, lane]
-            moving = points[8, lane] > zero
+            gz = wp.where(points[8, lane] == real(HELD), zero, points[7, lane])
+            moving = points[8, lane] == real(MOVES)
             n0 = plane_normal(b, c)
             n1 = plane_normal(c, a)
             n2 = plane_normal(a, b)

@@ -20,6 +20,7 @@ SAME_PLACE = wp.constant(wp.float64(1e-4))  # of a piece's length: nearer cuts a
 class EdgeKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
+    seen_from_outside: Any
     edge_sides: Any
     split_at_pixels: Any
     split_at_crossings: Any
@@ -48,6 +49,23 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         if central != 0:
             towards = corner
         return wp.where(dot3(normal, towards) >= real(0.0), 1, -1)
+
+    @wp.kernel(module="unique", module_options=OPTIONS)
+    def seen_from_outside(
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        vertex_stride: wp.int64,
+        first: int,
+        outside: wp.array(dtype=wp.uint8),
+    ):
+        """Whether the outside of each face is turned towards the origin."""
+        item = first + wp.tid()
+        copy = item // faces.shape[0]
+        face = wp.int64(item - copy * faces.shape[0])
+        offset = wp.int64(copy) * vertex_stride
+        corner = vertices[offset + faces[face, 0]]
+        sign = turning(face_normal(face, offset, vertices, faces), corner, corner, 1)
+        outside[item] = wp.uint8(wp.where(sign < 0, 1, 0))
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def edge_sides(
@@ -400,4 +418,4 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         triangle = wp.float64(0.5) * (a[0] * b[1] - a[1] * b[0])
         areas[i] = real(-(wp.float64(0.25) * turn - triangle)) * hands[i]
 
-    return EdgeKernels(edge_sides, split_at_pixels, split_at_crossings, piece_middles, hidden_area)
+    return EdgeKernels(seen_from_outside, edge_sides, split_at_pixels, split_at_crossings, piece_middles, hidden_area)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from diffrender.cameras import Camera, OrthographicCamera, PinholeCamera, look_at
-from diffrender.kernels import edge_sides, hidden_area, project_linear, split_at_crossings, split_at_pixels
+from diffrender.kernels import (
+    edge_sides,
+    hidden_area,
+    project_linear,
+    seen_from_outside,
+    split_at_crossings,
+    split_at_pixels,
+)
 from diffrender.mesh import Mesh, join
 from diffrender.primitives import sphere
 from diffrender.scene import pack
@@ -152,6 +159,16 @@ def test_sides_of_edges_are_those_found_face_by_face(faceted: bool, cull: bool) 
         if expected:
             nearest = (-min(sides[s], default=(0.0, 1))[1] if sides[s] else -1 for s in (True, False))
             assert found[edge] == tuple(nearest)
+
+
+def test_outsides_are_seen_where_the_normal_is_turned_to_the_origin() -> None:
+    mesh = sphere(2, dtype=torch.float64)
+    copies = torch.stack([mesh.vertices + torch.tensor([0.3, -0.2, 4.0]), mesh.vertices * 0.5])  # seen from its middle
+    outside = seen_from_outside(copies.reshape(-1, 3), mesh.faces, mesh.num_vertices, 2).reshape(2, -1)
+    a, b, c = copies[0][mesh.faces].unbind(1)
+    assert torch.equal(outside[0], (torch.linalg.cross(b - a, c - a) * a).sum(-1) < 0)
+    assert outside[0].any()
+    assert not outside[1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
