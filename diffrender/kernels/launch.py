@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ MIN_WORK = 16384  # fewer faces are not worth a second thread, which takes a ten
 BALANCE_SAMPLES = 4096  # points that are asked where the image is busy
 # Pixels or rays that a thread computes side by side, in vector instructions; on CUDA threads themselves are so.
 LANES = {"cpu": 16, "cuda": 1}
+BLOCK = {"cpu": 1, "cuda": 256}  # threads that `wp.launch` starts together, where nobody says otherwise
 KNOWN_WARP = "1.19."  # whose compiled functions on the CPU take the bounds and one structure of all arguments
+_one_at_a_time = Lock()  # Warp makes and loads kernels for one thread only
 
 
 def load_kernel(make: Callable[..., Any], name: str, like: Tensor, *options: Any) -> Any:
@@ -36,7 +39,8 @@ def load_kernel(make: Callable[..., Any], name: str, like: Tensor, *options: Any
     if like.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"vertices must be float32 or float64; got {str(like.dtype).removeprefix('torch.')}")
     try:
-        return _loaded(make, name, like.dtype, like.device, options)
+        with _one_at_a_time:
+            return _loaded(make, name, like.dtype, like.device, options)
     except OSError as error:
         hint = "kernels are compiled into this folder; the environment variable WARP_CACHE_PATH names another one"
         raise OSError(error.errno, f"{error.strerror}: {hint}", error.filename) from error
@@ -46,7 +50,7 @@ def load_kernel(make: Callable[..., Any], name: str, like: Tensor, *options: Any
 def _loaded(make: Callable[..., Any], name: str, dtype: torch.dtype, device: torch.device, options: Any) -> Any:
     _initialize()
     kernel = getattr(make(wp.float32 if dtype == torch.float32 else wp.float64, *options), name)
-    kernel.module.load(wp.device_from_torch(device))  # before threads use it
+    kernel.module.load(wp.device_from_torch(device), BLOCK[device.type])  # before threads use it
     return kernel
 
 
@@ -54,6 +58,7 @@ def launch(kernel: Any, count: int, arguments: Sequence[Any], device: torch.devi
     """Run a kernel `count` times; the arguments are numbers and what `arrays` made of tensors."""
     if count and device.type == "cpu" and wp.__version__.startswith(KNOWN_WARP):
         function, structure, bounds = _compiled(kernel)
+        assert len(arguments) == len(structure._fields_)  # those that are missing would be zero: null pointers
         function(ctypes.byref(bounds((count,))), ctypes.byref(structure(*arguments)))
     else:
         wp.launch(kernel, dim=count, inputs=arguments, device=wp.device_from_torch(device))
@@ -68,7 +73,7 @@ def _compiled(kernel: Any) -> tuple[Any, type[ctypes.Structure], Any]:
     """
     from warp._src.types import launch_bounds_t  # private, as is the rest of this: for a known version only
 
-    machine_code = kernel.module.load(wp.get_device("cpu"), 1)
+    machine_code = kernel.module.load(wp.get_device("cpu"), BLOCK["cpu"])
     fields = [(argument.label, _ctype(argument.type)) for argument in kernel.adj.args]
     structure = type(kernel.key, (ctypes.Structure,), {"_fields_": fields, "machine_code": machine_code})
     return machine_code.get_kernel_hooks(kernel).forward, structure, type(launch_bounds_t(1))

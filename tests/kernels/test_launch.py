@@ -1,5 +1,10 @@
 """Kernels that are called without `wp.launch` do what they do with it."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 import warp as wp
@@ -73,3 +78,26 @@ def test_arguments_arrive_where_they_belong() -> None:
 
 def test_nothing_is_run_no_times() -> None:
     launch.launch(every_kind_of_argument, 0, [], torch.device("cpu"))
+
+
+def test_arguments_that_are_missing_are_no_null_pointers() -> None:
+    wp.init()
+    with pytest.raises((AssertionError, RuntimeError)):
+        launch.launch(every_kind_of_argument, 1, [1, 0.5], torch.device("cpu"))
+
+
+def test_kernels_are_made_and_loaded_for_one_thread_at_a_time() -> None:
+    """Warp itself does not see to it: threads that all were the first got each other's half-made kernels."""
+    at_work, most = [], []
+
+    def busy(*_: object) -> Any:
+        at_work.append(1)
+        time.sleep(0.01)
+        most.append(len(at_work))
+        at_work.pop()
+        return SimpleNamespace(kernel=SimpleNamespace(module=SimpleNamespace(load=busy)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: launch.load_kernel(busy, "kernel", torch.zeros(1), number), range(4)))
+    launch._loaded.cache_clear()
+    assert most == 8 * [1]
