@@ -56,7 +56,10 @@ def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     return torch.from_numpy(np.empty(shape, NUMPY_TYPES[dtype]))
 
 
-def zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Zeros on the device and of the type of `like`."""
+def zeros(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Zeros on the device of `like`, of its type or another `dtype`."""
     # By numpy, which does not wake torch's threads either: while those wait for more to do, they take our cores.
-    return like.new_zeros(shape) if like.is_cuda else torch.from_numpy(np.zeros(shape, NUMPY_TYPES[like.dtype]))
+    dtype = dtype or like.dtype
+    if like.is_cuda:
+        return torch.zeros(shape, dtype=dtype, device=like.device)
+    return torch.from_numpy(np.zeros(shape, NUMPY_TYPES[dtype]))

@@ -13,13 +13,15 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from .arrays import array, empty, vectors
-from .launch import launch_ranges, load_kernel
+from .arrays import array, empty, vectors, zeros
+from .launch import LANES, launch, launch_ranges, load_kernel
 from .sorting import slots_in_groups, sort_keys
 from .warp_ray_boxes import make_ray_box_kernels
+from .warp_ray_runs import make_ray_run_kernels
 
 BRANCHING = 4
 RUN = 8  # pixels of a row
+PADDING = max(LANES.values())  # kernels read so many sorted rays at once
 MIN_LEAVES, MIN_SLOTS = 4096, 65536  # fewer are not worth a second thread
 
 
@@ -52,7 +54,8 @@ class SortedRays:
     Attributes:
         order: [N] the rays in this order.
         run_start: [B * H * R + 1] int32, where the rays of each run start.
-        x: [N] in this order; in pixels.
+        x, dx, dy: [N + `PADDING`] in this order, where a ray is in the row, in pixels, and its direction (dx, dy, 1);
+            of the rest anything may be read, too.
         origins: [N, 3], or None when all rays start in the origin of the camera frame.
         directions: [N, 3].
         num_views, height, runs: B, H and R.
@@ -61,6 +64,8 @@ class SortedRays:
     order: Tensor
     run_start: Tensor
     x: Tensor
+    dx: Tensor
+    dy: Tensor
     origins: Tensor | None
     directions: Tensor
     num_views: int
@@ -72,15 +77,36 @@ def sort_rays(
     view: Tensor, xy: Tensor, origins: Tensor | None, directions: Tensor, num_views: int, size: tuple[int, int]
 ) -> SortedRays:
     """Sort rays [N, 3] through pixels `xy` [N, 2] of `view` [N]; all pixels inside the image of `size`."""
-    height, width = size
-    runs = -(-width // RUN)
-    x = xy[:, 0]
-    column, row = (x / RUN).long().clamp(0, runs - 1), xy[:, 1].long().clamp(0, height - 1)
+    origins, directions = None if origins is None else origins.detach(), directions.detach()
+    sort = _sorted_by_torch if xy.is_cuda else _sorted_by_counting
+    runs = -(-size[1] // RUN)
+    order, start, x, dx, dy = sort(view.contiguous(), xy.detach(), directions, num_views, size[0], runs)
+    return SortedRays(order, start, x, dx, dy, origins, directions, num_views, size[0], runs)
+
+
+def _sorted_by_counting(
+    view: Tensor, xy: Tensor, directions: Tensor, num_views: int, height: int, runs: int
+) -> tuple[Tensor, ...]:
+    """`order`, `run_start`, `x`, `dx` and `dy` of `SortedRays`, on the CPU."""
+    count = len(xy)
+    run, order = empty((count,), xy, torch.int32), empty((count,), xy, torch.int64)
+    start = zeros((num_views * height * runs + 2,), xy, torch.int32)
+    x, dx, dy = (empty((count + PADDING,), xy) for _ in range(3))
+    inputs = [array(view), vectors(xy), vectors(directions), height, runs, RUN, array(run)]
+    outputs = [array(part) for part in (start, order, x, dx, dy)]
+    launch(load_kernel(make_ray_run_kernels, "sort_by_runs", xy), 1, [*inputs, *outputs], xy.device)
+    return order, start[:-1], x, dx, dy
+
+
+def _sorted_by_torch(
+    view: Tensor, xy: Tensor, directions: Tensor, num_views: int, height: int, runs: int
+) -> tuple[Tensor, ...]:
+    """The same by torch's own operations."""
+    column, row = (xy[:, 0] / RUN).long().clamp(0, runs - 1), xy[:, 1].long().clamp(0, height - 1)
     run, order = sort_keys((view * height + row) * runs + column)
-    count = torch.bincount(run, minlength=num_views * height * runs)
-    start = torch.nn.functional.pad(count.cumsum(0, dtype=torch.int32), (1, 0))
-    origins = None if origins is None else origins.detach()
-    return SortedRays(order, start, x.index_select(0, order), origins, directions.detach(), num_views, height, runs)
+    start = torch.bincount(run, minlength=num_views * height * runs).cumsum(0, dtype=torch.int32)
+    parts = torch.stack([xy[:, 0], directions[:, 0], directions[:, 1]]).index_select(1, order)
+    return order, torch.nn.functional.pad(start, (1, 0)), *torch.nn.functional.pad(parts, (0, PADDING))
 
 
 def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) -> RayTree:

@@ -19,7 +19,7 @@ def sort_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
         values, order = torch.sort(keys, stable=True)
         return values, order
     # Key and place in one number: numpy sorts these in vector instructions, and none of them are equal.
-    packed = (keys.numpy().astype(np.int64) << bits) | np.arange(count)
+    packed = (keys.numpy().astype(np.int64, copy=False) << bits) | np.arange(count)
     packed.sort()
     return torch.from_numpy(packed >> bits).to(keys.dtype), torch.from_numpy(packed & ((1 << bits) - 1))
 

@@ -153,6 +153,8 @@ def first_hit_linear(
         RUN,
         array(rays.order),
         array(rays.x),
+        array(rays.dx),
+        array(rays.dy),
         *_single_rays(rays.origins, rays.directions, faces, skip_edge, skip_faces, edges, beside, limit),
         int(rays.origins is None),
         int(cull),

@@ -33,7 +33,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
 
     `lanes`: pixels that a thread computes side by side, in vector instructions.
     """
-    vec2, vec3, dot3, plane_normal, _, _ = make_math(real)
+    vec2, vec3, dot3, plane_normal, _, extent = make_math(real)
     hit_depth, at_any_edge, certainly, turns_away, least_depth, passes_through, depth_along, keep_first = make_hits(
         real
     )
@@ -293,7 +293,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         """The run of pixels that holds a coordinate; outside of the image the nearest."""
         return int(wp.clamp(x / real(length), real(0.0), real(runs - 1)))
 
-    @wp.kernel(module="unique", module_options=OPTIONS)
+    @wp.kernel(module="unique", module_options={**OPTIONS, "max_unroll": 3})  # not over lanes
     def first_hit_linear(
         vertices: wp.array(dtype=vec3),
         xy: wp.array(dtype=vec2),
@@ -307,6 +307,8 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         run_length: int,
         order: wp.array(dtype=wp.int64),
         ray_x: wp.array(dtype=real),
+        ray_dx: wp.array(dtype=real),
+        ray_dy: wp.array(dtype=real),
         origins: wp.array(dtype=vec3),
         directions: wp.array(dtype=vec3),
         skip_edge: wp.array(dtype=wp.int64),
@@ -326,7 +328,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         depths: wp.array(dtype=real),
         hits: wp.array(dtype=wp.int32),
     ):
-        """Like `rasterize_linear`, for single rays in the `order` of runs of pixels."""
+        """Like `rasterize_linear`, for single rays in the `order` of runs of pixels, with room for `lanes` more."""
         item = wp.tid()
         part = int(0)
         if parts > 1:
@@ -376,11 +378,34 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         nearest = least_depth(a, b, c)
         if beside.shape[0] > 0:  # met where nudged: as far outside of the triangle as it is large, at most
             nearest = real(2.0) * nearest - wp.max(wp.max(a[2], b[2]), c[2])
+        rounding = real(0.0)
+        if beside.shape[0] > 0:
+            rounding = edge_bound
         for row in range(row0, row1 + 1):
             runs_before = (view * height + row) * runs
-            for place in range(run_start[runs_before + first_run], run_start[runs_before + last_run + 1]):
-                if ray_x[place] >= left and ray_x[place] <= right:
-                    ray = int(order[place])
+            stop = run_start[runs_before + last_run + 1]
+            for begin in range(run_start[runs_before + first_run], stop, lanes):
+                # Most rays of these runs are beside the face or on the wrong side of one of its edges.
+                asked = int(0)  # a bit for each
+                for lane in range(lanes):
+                    d = vec3(ray_dx[begin + lane], ray_dy[begin + lane], real(1.0))
+                    x = ray_x[begin + lane]
+                    w0 = dot3(d, n0)
+                    w1 = dot3(d, n1)
+                    w2 = dot3(d, n2)
+                    slack = rounding * extent(d)
+                    least = wp.min(wp.min(w0, w1), w2) + slack
+                    most = wp.max(wp.max(w0, w1), w2) - slack
+                    inside = wp.where(least >= real(0.0), 1 - cull, 0) | wp.where(most <= real(0.0), 1, 0)
+                    inside = wp.where(central != 0, inside, 1)
+                    inside = wp.where(x >= left, inside, 0)
+                    asked = asked | (wp.where(x <= right, inside, 0) << lane)
+                if stop - begin < lanes:
+                    asked = asked & ((1 << (stop - begin)) - 1)
+                while asked != 0:
+                    lowest = asked & (-asked)
+                    asked = asked ^ lowest
+                    ray = int(order[begin + wp.bit_count(lowest - 1)])
                     if depths[ray] >= nearest and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
                         depth = depth_along(
                             ray, face, a, b, c, n0, n1, n2, edge_bound, origins, directions, face_edges, skip_edge,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffrender.kernels import build_ray_tree, image_slots, scattered_slots
+from diffrender.kernels import build_ray_tree, image_slots, ray_tree, scattered_slots, sort_rays
 
 
 def expected_boxes(slots: np.ndarray, values: np.ndarray, usable: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -68,3 +68,32 @@ def test_every_pixel_has_one_slot_beside_those_of_its_neighbours(size: tuple[int
     for place in (row, column):  # four pixels of a leaf are a square of two by two, where all of them exist
         whole = place[(four >= 0).all(-1)]
         assert bool((whole.amax(-1) - whole.amin(-1) <= 1).all()) or width == 1 or height == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_rays_are_sorted_by_counting_as_torch_sorts_them(count: int, dtype: torch.dtype) -> None:
+    random = torch.Generator().manual_seed(count)
+    height, width, num_views = 7, 29, 3
+    xy = torch.rand(count, 2, generator=random).to(dtype) * torch.tensor([width, height]).to(dtype)
+    xy[::9] = torch.tensor([width, height]).to(dtype)  # the border
+    rays = (
+        torch.randint(0, num_views, (count,), generator=random),
+        xy,
+        torch.randn(count, 3, generator=random).to(dtype),
+    )
+    runs = -(-width // ray_tree.RUN)
+    found = ray_tree._sorted_by_counting(*rays, num_views, height, runs)
+    expected = ray_tree._sorted_by_torch(*rays, num_views, height, runs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        used = len(ours) - ray_tree.PADDING if ours.is_floating_point() else len(ours)
+        assert torch.equal(ours[:used], theirs[:used])
+
+
+def test_a_ray_that_is_no_number_goes_through_some_run() -> None:
+    xy = torch.tensor([[torch.nan, 1.5], [2.5, torch.nan], [torch.inf, -torch.inf], [2.5, 1.5]])
+    rays = sort_rays(torch.zeros(4, dtype=torch.int64), xy, None, torch.ones(4, 3), 1, (3, 20))
+    assert rays.order.sort().values.tolist() == [0, 1, 2, 3]
+    assert rays.run_start[-1] == 4
