@@ -14,7 +14,7 @@ knows nothing of `render`'s antialiasing, and says how far from it the other ref
 `--peers` adds rows of the other renderers that are installed, see `peers.py`, through the pinhole, which is all that
 they have in common: how far their images are from ours (mean absolute difference), their errors and times. Times
 are processor time. The column `boundary` says what the boundary term adds to the rest of forward + backward, as a part
-of that.
+of that; `beside centres` what it and the integrals over faces seen at a small angle add to the centres of pixels alone.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from functools import partial
 
 import torch
 from peers import Peer, peers
-from speed import centers_alone
+from speed import centers_alone, without_boundary
 from torch import Tensor
 
 import diffrender as dr
@@ -43,6 +43,7 @@ BACKGROUND = (1.0, 1.0, 1.0, 0.0)  # white, and depth 0
 REFERENCES = ((4, 0.02), (5, 0.015))  # samples per axis, step in pixels
 INDEPENDENT = ((128, 0.02), (112, 0.03))  # the same by brute force, in the pixels that are not smooth
 LOSSES = {"colour": (0, 1, 2, 4), "alpha": (4,), "depth": (3,)}  # channels
+TIMES = ("ms", "boundary", "beside centres")
 Image = Callable[[Tensor, int], Tensor]  # of parameters and samples per axis
 
 
@@ -239,8 +240,11 @@ def colour_and_depth(fragments: dr.Fragments, mesh: dr.Mesh) -> Tensor:
     return torch.cat([unlit(fragments, mesh), depth_shader(fragments, mesh)], dim=-1)
 
 
-def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, float]:
-    """Of a forward and backward of colour and alpha to vertices, warm, the best of some; and without boundary term."""
+def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, float, float]:
+    """Of a forward and backward of colour and alpha to vertices, warm, the best of some.
+
+    The second is without the boundary term, the third of the centres of pixels alone.
+    """
     problem = Problem(mesh, view)
     mesh, camera = problem.scene({"theta": torch.zeros_like(problem.units)})
     mesh, camera, weights = (
@@ -253,10 +257,9 @@ def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, fl
     def once(render: Callable[..., Tensor]) -> None:
         (render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
 
-    whole, rest = (
-        1e3 * min(elapsed(partial(once, render)) for _ in range(rounds)) for render in (dr.render, centers_alone)
-    )
-    return whole, rest
+    variants = (dr.render, without_boundary, centers_alone)
+    whole, rest, centers = (1e3 * min(elapsed(partial(once, render)) for _ in range(rounds)) for render in variants)
+    return whole, rest, centers
 
 
 def elapsed(work: Callable[[], object]) -> float:
@@ -282,9 +285,9 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.perf_counter()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}\n")
-    columns = ["scene", "camera", "faces", "covered", *LOSSES, *["vertices"] * args.vertices, "ms", "boundary"]
+    columns = ["scene", "camera", "faces", "covered", *LOSSES, *["vertices"] * args.vertices, *TIMES]
     if args.times:
-        columns = ["scene", "camera", "faces", "ms", "boundary"]
+        columns = ["scene", "camera", "faces", *TIMES]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name, mesh in scenes().items():
         for camera, view in VIEWS.items():
@@ -294,8 +297,8 @@ def main() -> None:
 
 
 def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
-    whole, rest = milliseconds(mesh, view)
-    times = [f"{whole:.0f}", f"{whole / rest - 1:.2f}"]
+    whole, rest, centers = milliseconds(mesh, view)
+    times = [f"{whole:.0f}", f"{whole / rest - 1:.2f}", f"{whole / centers - 1:.2f}"]
     if args.times:
         print(f"| {' | '.join([name, camera, str(mesh.num_faces), *times])} |", flush=True)
         return
@@ -324,7 +327,7 @@ def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namesp
     for peer_name, rows in others.items():
         *parts, image = torch.stack(rows)[:, :-1].square().mean(0).sqrt().tolist()
         cells = [peer_name, "", "", f"image {image:.4f}", *(f"{part:.2%}" for part in parts)]
-        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}', ''])} |", flush=True)
+        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}', '', ''])} |", flush=True)
 
 
 def shares(difference: Tensor, reference: Tensor, count: int) -> Tensor:

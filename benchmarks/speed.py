@@ -14,14 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 import diffrender as dr
+from diffrender.boundary import Boundary
+from diffrender.kernels.intersections import crossings
 from diffrender.render import covered, empty_images
-from diffrender.scene import pack
-from diffrender.visibility import face_image, pixel_rays
+from diffrender.scene import Scene, pack
+from diffrender.visibility import PixelRays, face_image, pixel_rays
 
 
 def main() -> None:
@@ -43,15 +47,21 @@ def main() -> None:
         mesh, camera = torus_scene(rows, columns, size, 0.14, device)
         seconds = best(lambda mesh=mesh, camera=camera: dr.visibility(mesh, camera), args.rounds, device)
         row("visibility", size, mesh, camera, f"{1e3 * seconds:.1f} ms", f"{bar:.0f} ms")
+        surface = (mesh.faces, mesh.topology.weld, mesh.topology.component)
+        seconds = best(lambda mesh=mesh, surface=surface: crossings(mesh.vertices, *surface), args.rounds, device)
+        row("search for faces that meet, anew", size, mesh, camera, f"{1e3 * seconds:.1f} ms", "")
     for size, bar in ((256, 20.0), (1024, 150.0)):
         mesh, camera = torus_scene(64, 48, size, 0.25, device)
         untracked, forward, both = render_times(mesh, camera, args.rounds, device)
         row("render, no_grad", size, mesh, camera, f"{1e3 * untracked:.1f} ms", "")
         row("render, forward", size, mesh, camera, f"{1e3 * forward:.1f} ms", "")
         row("render, forward + backward", size, mesh, camera, f"{1e3 * both:.1f} ms", f"{bar:.0f} ms")
-        *_, rest = render_times(mesh, camera, args.rounds, device, centers_alone)
-        row("centres of pixels alone, forward + backward", size, mesh, camera, f"{1e3 * rest:.1f} ms", "")
+        *_, centers = render_times(mesh, camera, args.rounds, device, centers_alone)
+        row("centres of pixels alone, forward + backward", size, mesh, camera, f"{1e3 * centers:.1f} ms", "")
+        *_, rest = render_times(mesh, camera, args.rounds, device, without_boundary)
+        row("all but the boundary term, forward + backward", size, mesh, camera, f"{1e3 * rest:.1f} ms", "")
         row("boundary term: what it adds to that, of that", size, mesh, camera, f"{both / rest - 1:.2f}", "1.00")
+        row("... and all beside centres, of these", size, mesh, camera, f"{both / centers - 1:.2f}", "")
         *_, both = render_times(mesh, camera, args.rounds, device, partial(dr.render, intersecting=False))
         row("render without a search for intersections", size, mesh, camera, f"{1e3 * both:.1f} ms", "")
         lens = as_fisheye(camera)
@@ -107,6 +117,19 @@ def centers_alone(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence
     image = empty_images(scene, background, colors, 1)
     values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
     return image.index_copy(0, pixel, values).reshape(*camera.size, -1)
+
+
+def without_boundary(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence[float] = 0.0) -> torch.Tensor:
+    """`render` without its boundary term: centres of pixels, and integrals over faces seen at a small angle."""
+    with patch.object(import_module("diffrender.render"), "boundary", no_pieces):
+        image: torch.Tensor = dr.render(mesh, camera, background=background)
+    return image
+
+
+def no_pieces(scene: Scene, rays: PixelRays, **_: object) -> Boundary:
+    """A boundary without pieces."""
+    none, xy = scene.faces[:0, 0], scene.vertices.detach()[:0, :2]
+    return Boundary(none, none, xy, none, none, xy[:, 0], none.bool(), none, none)
 
 
 def render_times(
