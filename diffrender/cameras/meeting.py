@@ -113,19 +113,24 @@ def _starts(camera: "RayCamera", points: Tensor, left: Tensor, count: int, margi
     usable = torch.isfinite(origins + directions).all(-1)
     origins, directions = (torch.where(usable[..., None], rays, 0.0) for rays in (origins, directions))
     directions = torch.where(usable[..., None], _unit(directions), 0.0)  # the others aim at nothing
-    squares, heads = (origins * origins).sum(-1), (origins * directions).sum(-1)
+    # From the middle of the origins, which may be far from that of the frame: products of coordinates are not small
+    # differences of large numbers then.
+    middle = origins.sum(1, keepdim=True) / usable.sum(1).clamp(min=1)[:, None, None]
+    origins = origins - middle
     slot, targets = _side_by_side(points.reshape(-1, 3), left, len(origins))
+    targets = targets - middle
+    squares, heads = (origins * origins).sum(-1), (origins * directions).sum(-1)
     tiny = torch.finfo(points.dtype).tiny
-    chosen, distances = [], []
+    chosen = []
     for part in targets.split(max(CHUNK // usable.numel(), 1), dim=1):
         distance = (part @ origins.mT).mul_(-2).add_((part * part).sum(-1, keepdim=True)).add_(squares[:, None])
         distance = distance.clamp_(min=tiny).sqrt_()
         cosine = (part @ directions.mT).sub_(heads[:, None]).div_(distance).masked_fill_(~usable[:, None], -2.0)
-        best = cosine.argmax(-1, keepdim=True)
-        chosen.append(best[..., 0])
-        distances.append(distance.gather(-1, best)[..., 0])
-    best, distance = (torch.cat(parts, dim=1).reshape(-1).index_select(0, slot) for parts in (chosen, distances))
-    return grid.index_select(0, best), distance
+        chosen.append(cosine.argmax(-1))
+    best = torch.cat(chosen, dim=1)
+    starts = origins.gather(1, best[..., None].expand(-1, -1, 3))
+    distance = torch.linalg.vector_norm(targets - starts, dim=-1).clamp(min=tiny)
+    return grid.index_select(0, best.reshape(-1).index_select(0, slot)), distance.reshape(-1).index_select(0, slot)
 
 
 def _side_by_side(flat: Tensor, left: Tensor, cameras: int) -> tuple[Tensor, Tensor]:

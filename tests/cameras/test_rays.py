@@ -51,6 +51,31 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+class Scanner(RayCamera):
+    """A line of sensors that moves along x, from `start` on: every column has a centre of its own."""
+
+    def __init__(self, f, step, start, *, size, R=None, t=None):
+        super().__init__(size=size, R=R, t=t, f=f, step=step, start=start)
+
+    def to_rays(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = xy[..., 0], xy[..., 1] - self.height / 2
+        zero, one = torch.zeros_like(x), torch.ones_like(x)
+        return torch.stack((self.start + self.step * x, zero, zero), -1), torch.stack((zero, y / self.f, one), -1)
+
+
+@pytest.mark.parametrize("ahead", [0.2, 0.3, 1.0])
+def test_rays_that_start_far_from_the_frame_are_found_or_given_up(ahead: float) -> None:
+    """Nearer than NEAREST, a quarter here, points have no pixel; none has a wrong one."""
+    camera, step = Scanner(50.0, 0.01, 1000.0, size=(40, 60)), 0.01
+    xy = camera.pixel_centers().reshape(-1, 2)
+    found, _ = camera.project(camera.unproject(xy, torch.full_like(xy[:, 0], ahead)))
+    assert bool(torch.isnan(found).all()) == (ahead < 0.25)
+    apart = (found - xy).nan_to_num(0).abs().amax(0)
+    rounding = 1000 * torch.finfo(xy.dtype).eps  # of the points
+    assert apart[0] < rounding / step
+    assert apart[1] < 50 * rounding / ahead
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_project_finds_the_pixel_and_the_depth_of_a_ray(name: str, dtype: torch.dtype) -> None:
     camera = make(name, dtype)
