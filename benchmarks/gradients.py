@@ -14,7 +14,8 @@ knows nothing of `render`'s antialiasing, and says how far from it the other ref
 `--peers` adds rows of the other renderers that are installed, see `peers.py`, through the pinhole, which is all that
 they have in common: how far their images are from ours (mean absolute difference), their errors and times. Times
 are processor time. The column `boundary` says what the boundary term adds to the rest of forward + backward, as a part
-of that; `beside centres` what it and the integrals over faces seen at a small angle add to the centres of pixels alone.
+of that; `curves` how many of the milliseconds are for curves where surfaces intersect, also if there are none;
+`beside centres` what all but the centres of pixels adds to these alone.
 """
 
 import argparse
@@ -43,7 +44,7 @@ BACKGROUND = (1.0, 1.0, 1.0, 0.0)  # white, and depth 0
 REFERENCES = ((4, 0.02), (5, 0.015))  # samples per axis, step in pixels
 INDEPENDENT = ((128, 0.02), (112, 0.03))  # the same by brute force, in the pixels that are not smooth
 LOSSES = {"colour": (0, 1, 2, 4), "alpha": (4,), "depth": (3,)}  # channels
-TIMES = ("ms", "boundary", "beside centres")
+TIMES = ("ms", "curves", "boundary", "beside centres")
 Image = Callable[[Tensor, int], Tensor]  # of parameters and samples per axis
 
 
@@ -240,10 +241,10 @@ def colour_and_depth(fragments: dr.Fragments, mesh: dr.Mesh) -> Tensor:
     return torch.cat([unlit(fragments, mesh), depth_shader(fragments, mesh)], dim=-1)
 
 
-def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, float, float]:
+def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> list[float]:
     """Of a forward and backward of colour and alpha to vertices, warm, the best of some.
 
-    The second is without the boundary term, the third of the centres of pixels alone.
+    All of it, without the curves where surfaces intersect, without the boundary term, and centres of pixels alone.
     """
     problem = Problem(mesh, view)
     mesh, camera = problem.scene({"theta": torch.zeros_like(problem.units)})
@@ -257,9 +258,8 @@ def milliseconds(mesh: dr.Mesh, view: View, rounds: int = 20) -> tuple[float, fl
     def once(render: Callable[..., Tensor]) -> None:
         (render(mesh.replace(vertices=vertices), camera, background=BACKGROUND[:3]) * weights).sum().backward()
 
-    variants = (dr.render, without_boundary, centers_alone)
-    whole, rest, centers = (1e3 * min(elapsed(partial(once, render)) for _ in range(rounds)) for render in variants)
-    return whole, rest, centers
+    variants = (dr.render, partial(dr.render, intersecting=False), without_boundary, centers_alone)
+    return [1e3 * min(elapsed(partial(once, render)) for _ in range(rounds)) for render in variants]
 
 
 def elapsed(work: Callable[[], object]) -> float:
@@ -297,8 +297,8 @@ def main() -> None:
 
 
 def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namespace) -> None:
-    whole, rest, centers = milliseconds(mesh, view)
-    times = [f"{whole:.0f}", f"{whole / rest - 1:.2f}", f"{whole / centers - 1:.2f}"]
+    whole, apart, rest, centers = milliseconds(mesh, view)
+    times = [f"{whole:.1f}", f"{whole - apart:.1f}", f"{whole / rest - 1:.2f}", f"{whole / centers - 1:.2f}"]
     if args.times:
         print(f"| {' | '.join([name, camera, str(mesh.num_faces), *times])} |", flush=True)
         return
@@ -327,7 +327,7 @@ def row(name: str, camera: str, mesh: dr.Mesh, view: View, args: argparse.Namesp
     for peer_name, rows in others.items():
         *parts, image = torch.stack(rows)[:, :-1].square().mean(0).sqrt().tolist()
         cells = [peer_name, "", "", f"image {image:.4f}", *(f"{part:.2%}" for part in parts)]
-        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}', '', ''])} |", flush=True)
+        print(f"| {' | '.join([*cells, f'{min(row[-1] for row in rows):.0f}', '', '', ''])} |", flush=True)
 
 
 def shares(difference: Tensor, reference: Tensor, count: int) -> Tensor:
