@@ -25,7 +25,7 @@ from diffrender.boundary import Boundary
 from diffrender.kernels.intersections import crossings
 from diffrender.render import covered, empty_images
 from diffrender.scene import Scene, pack
-from diffrender.visibility import PixelRays, face_image, pixel_rays
+from diffrender.visibility import AskedRays, PixelRays, Steps, face_image, pixel_rays
 
 
 def main() -> None:
@@ -121,14 +121,16 @@ def centers_alone(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence
 
 def without_boundary(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence[float] = 0.0) -> torch.Tensor:
     """`render` without its boundary term: centres of pixels, and integrals over faces seen at a small angle."""
-    with patch.object(import_module("diffrender.render"), "boundary", no_pieces):
+    with patch.object(import_module("diffrender.render"), "boundary_steps", no_pieces):
         image: torch.Tensor = dr.render(mesh, camera, background=background)
     return image
 
 
-def no_pieces(scene: Scene, rays: PixelRays, **_: object) -> Boundary:
+def no_pieces(scene: Scene, rays: PixelRays, only_fronts: bool, **_: object) -> Steps[Boundary]:
     """A boundary without pieces."""
-    none, xy = scene.faces[:0, 0], scene.vertices.detach()[:0, :2]
+    none, points = scene.faces[:0, 0], scene.vertices.detach()[:0]
+    xy = points[:, :2]
+    yield AskedRays(none, xy, points, points, cull_backfaces=only_fronts)
     return Boundary(none, none, xy, none, none, xy[:, 0], none.bool(), none, none)
 
 

@@ -21,7 +21,7 @@ from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings,
 from .rim import rim
 from .scene import SAME_RAY, Scene
 from .turning import looks
-from .visibility import PixelRays, first_faces
+from .visibility import AskedRays, PixelRays, Steps, answered, first_faces
 
 MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segments it is cut into
 MAX_SEGMENTS = 64  # equal ones per edge ...
@@ -111,7 +111,14 @@ class _Pieces:
     right: Tensor  # [M]
 
 
-def boundary(
+def boundary(scene: Scene, rays: PixelRays, **options: Any) -> Boundary:
+    """All visible pieces of the edges across which the image may jump; `boundary_steps` on its own."""
+    (found,) = answered(scene, boundary_steps(scene, rays, **options))
+    assert isinstance(found, Boundary)
+    return found
+
+
+def boundary_steps(
     scene: Scene,
     rays: PixelRays,
     *,
@@ -120,8 +127,8 @@ def boundary(
     intersecting: bool = True,
     face_image: Tensor | None = None,
     only_fronts: bool = False,
-) -> Boundary:
-    """All visible pieces of the edges across which the image may jump.
+) -> Steps[Boundary]:
+    """All visible pieces of the edges across which the image may jump; a stage for `visibility.answered`.
 
     Args:
         scene: from `scene.pack`.
@@ -140,7 +147,8 @@ def boundary(
     lines = _with_rim(scene, rays, lines, face_image)
     with torch.no_grad():
         segments = _segments(scene, lines)
-        pieces = _visible_pieces(scene, lines, segments, cull_backfaces or only_fronts)
+    pieces = yield from _visible_pieces(scene, lines, segments, cull_backfaces or only_fronts)
+    with torch.no_grad():
         view = lines.view.index_select(0, pieces.line)
         start, unsure, unsure_face = _starts(scene, rays, pieces, view, cull_backfaces)
 
@@ -436,7 +444,8 @@ def _project_points(scene: Scene, lines: _Lines, index: Tensor, at: Tensor) -> t
     return xy.reshape(*at.shape, 2), depth.reshape(at.shape)
 
 
-def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool) -> _Pieces:
+@torch.no_grad()
+def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool) -> Steps[_Pieces]:
     """Cut segments at the pixels' sides, and keep the pieces that nothing hides.
 
     The ray goes through the point of the line in space, not through the chord of a bent edge: a hundredth of a pixel to
@@ -480,10 +489,10 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     view, ray_xy, origins, directions, edge, limits, *skipped = (
         torch.cat([x, x.index_select(0, crease)]) for x in rays
     )
-    behind, behind_depth = first_faces(
-        scene, view, ray_xy, origins, directions,
-        skip_edge=edge, skip_faces=skipped[0] if skipped else None, cull_backfaces=cull,
-        beside=torch.cat([beside, -beside.index_select(0, crease)]), limit=limits,
+    behind, behind_depth = yield AskedRays(
+        view, ray_xy, origins, directions,
+        skip_edge=edge, skip_faces=skipped[0] if skipped else None,
+        beside=torch.cat([beside, -beside.index_select(0, crease)]), limit=limits, cull_backfaces=cull,
     )  # fmt: skip
     keep = sure & (behind_depth[:count] > limit)
     keep[crease] &= behind_depth[count:] > limit.index_select(0, crease)

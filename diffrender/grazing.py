@@ -24,7 +24,7 @@ from .kernels.clipping import clip_to_pixels, steep_faces
 from .kernels.narrow_faces import choose_lookups
 from .scene import SAME_RAY, Scene
 from .turning import turning_faces
-from .visibility import first_faces
+from .visibility import AskedRays, Steps, answered
 
 MAX_COSINE = 0.4  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
 MAX_WIDTH = 2.0  # pixels: wider faces have two centres and more in every row or column
@@ -93,13 +93,20 @@ class _Faces:
         )
 
 
-@torch.no_grad()
 def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
+    """The parts of all pixels that are filled by narrow faces seen at a small angle; `grazing_steps` on its own."""
+    (found,) = answered(scene, grazing_steps(scene, cull_backfaces=cull_backfaces))
+    assert isinstance(found, Grazing)
+    return found
+
+
+@torch.no_grad()
+def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazing]:
     """The parts of all pixels that are filled by narrow faces seen at a small angle to their plane.
 
     Faces of which some part is not where the straight triangle between the projected corners says (behind the camera,
     across the border of a lens' domain or the seam of a panorama, strongly bent, seen from both sides) are left to the
-    centres of pixels.
+    centres of pixels. A stage for `visibility.answered`.
 
     Args:
         scene: from `scene.pack`.
@@ -119,7 +126,9 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
         xy = scene.project_at(view, points)[0].to(points.dtype)
         stray = (xy - found.xy).norm(dim=-1)
         marked = marked.index_fill(0, faces.whole[owner[~(stray < MAX_STRAY)]], False)[faces.whole]
-    seen = _visible(scene, view, face, xy, points, cull_backfaces) & marked[owner]
+    rays, sure = _rays_to(scene, view, xy, points, cull_backfaces)
+    first, _ = yield rays
+    seen = sure & (first == face) & marked[owner]
     view, pixel, face, xy, area = _picked(
         seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, found.area
     )
@@ -208,17 +217,16 @@ def _at_corners(scene: Scene, values: Tensor, view: Tensor, face: Tensor) -> Ten
     return values.index_select(0, scene.corners(view, face).reshape(-1)).reshape(-1, 3, values.shape[-1])
 
 
-def _visible(scene: Scene, view: Tensor, face: Tensor, xy: Tensor, points: Tensor, cull_backfaces: bool) -> Tensor:
-    """[K] which faces are what is seen first at their points [K, 3], which project to `xy` [K, 2]."""
+def _rays_to(scene: Scene, view: Tensor, xy: Tensor, points: Tensor, cull: bool) -> tuple[AskedRays, Tensor]:
+    """The rays to points [K, 3], which project to `xy` [K, 2], and [K] whether they are truly seen there."""
     origins, directions = (x.to(points.dtype) for x in scene.rays_at(view, xy))
-    sure = torch.ones_like(face, dtype=torch.bool)
+    sure = torch.ones_like(view, dtype=torch.bool)
     if scene.linear_rays is None:
         sure = torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:  # through the point itself: does not miss a face as narrow as the rounding of a pixel
         length = points[:, 2:] if scene.linear_rays is not None else points.norm(dim=-1, keepdim=True)
         directions = points / length  # of like length: the boxes of a tree of rays are then small
-    first, _ = first_faces(scene, view, xy, origins, directions, cull_backfaces=cull_backfaces)
-    return sure & (first == face)
+    return AskedRays(view, xy, origins, directions, cull_backfaces=cull), sure
 
 
 def _flags(scene: Scene, view: Tensor, face: Tensor) -> Tensor:

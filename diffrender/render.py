@@ -7,18 +7,18 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .boundary import Boundary, boundary
+from .boundary import Boundary, boundary_steps
 from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
-from .grazing import Grazing, grazing, nowhere_grazing
+from .grazing import Grazing, grazing_steps, nowhere_grazing
 from .kernels import pixel_places, seen_from_outside
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
 from .shading import Lambert, Light, shading_normals, unlit
 from .turning import at_turn, turning_faces
-from .visibility import PixelRays, face_image, local_faces, pixel_rays
+from .visibility import PixelRays, Steps, answered, face_image, local_faces, pixel_rays
 
 # Cosines, between ray and normal, below which samples on faces that turn do not move: one there would outweigh all
 # others. Centres of pixels meet such a place as seldom as it is narrow; edges go through it.
@@ -86,20 +86,24 @@ def render(
     pixel, inside = seen_at_centers(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
     only_fronts = cull_backfaces or (scene.mesh.topology.closed and _shows_fronts_only(scene, inside))
-    edges = boundary(
-        scene,
-        rays,
-        faceted=getattr(shader, "faceted", False),
-        cull_backfaces=cull_backfaces,
-        intersecting=intersecting,
-        face_image=faces,
-        only_fronts=only_fronts,
-    )
+    stages: list[Steps[Any]] = [
+        boundary_steps(
+            scene,
+            rays,
+            faceted=getattr(shader, "faceted", False),
+            cull_backfaces=cull_backfaces,
+            intersecting=intersecting,
+            face_image=faces,
+            only_fronts=only_fronts,
+        )
+    ]
+    if _moves(shader, scene, inside):  # else nobody asks for the derivative that is all they add
+        stages.append(grazing_steps(scene, cull_backfaces=only_fronts))
+    edges, *found = answered(scene, *stages)
+    steep = found[0] if found else nowhere_grazing(scene)
     if len(edges.unsure):
         faces = edges.settled(faces)
         pixel, inside = seen_at_centers(scene, rays, faces)
-    moves = _moves(shader, scene, inside)  # else nobody asks for the derivative that is all they add
-    steep = grazing(scene, cull_backfaces=only_fronts) if moves else nowhere_grazing(scene)
     sides, elsewhere = seen_off_center(scene, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     held, held_beside = (steep.held(seen.view, seen.face_index) for seen in (inside, beside))

@@ -4,10 +4,10 @@ Cameras with affine rays take a fast path from face to pixels; any other camera'
 face finds the rays that it meets. Both paths decide with the same arithmetic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from .kernels import (
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, pack
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,8 @@ def first_faces(
 
     With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge; with
     `skip_faces` [N, 2], through these faces (-1: none). Of a ray that passes through an edge, `beside` [N, 3] says what
-    it meets: what is on this side of the edge; and what ends there, on either side, nearer than `limit` [N].
+    it meets: what is on this side of the edge; and what ends there, on either side, nearer than `limit` [N]. Not so
+    where the limit is negative: such a ray meets what others do without one.
     """
     vertices, faces, face_view = scene.vertices.detach(), scene.faces, scene.face_view
     starts = None if scene.camera.is_central else origins
@@ -154,6 +157,66 @@ def first_faces(
         return first_hit_linear(vertices, *scene.projected, faces, face_view, rays, **options)
     tree = build_ray_tree(starts, directions, scattered_slots(view, xy, scene.num_views))
     return first_hit(vertices, faces, face_view, tree, z_depth=False, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class AskedRays:
+    """N single rays, and what is asked of them: see `first_faces`."""
+
+    view: Tensor
+    xy: Tensor
+    origins: Tensor
+    directions: Tensor
+    skip_edge: Tensor | None = None
+    skip_faces: Tensor | None = None
+    beside: Tensor | None = None
+    limit: Tensor | None = None
+    cull_backfaces: bool = False
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+
+Steps: TypeAlias = Generator[AskedRays, tuple[Tensor, Tensor], T]
+
+
+def answered(scene: Scene, *stages: Steps[Any]) -> list[Any]:
+    """What `stages` return that ask once each which faces rays meet first; in one pass over the faces for all of them.
+
+    A stage is a generator: it yields its rays, and is sent what `first_faces` says of them.
+    """
+    asked = [next(stage) for stage in stages]
+    face, depth = first_faces(scene, **vars(_joined(asked)))
+    counts = [len(rays) for rays in asked]
+    results = []
+    for stage, *answer in zip(stages, face.split(counts), depth.split(counts), strict=True):
+        try:
+            stage.send((answer[0], answer[1]))
+        except StopIteration as end:
+            results.append(end.value)
+    return results
+
+
+def _joined(parts: Sequence[AskedRays]) -> AskedRays:
+    """All rays of `parts` in one, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    cull = parts[0].cull_backfaces
+    assert all(part.cull_backfaces == cull for part in parts)
+    blanks: dict[str, Callable[[AskedRays], Tensor]] = {
+        "skip_edge": lambda part: part.view.new_full((len(part),), -1),
+        "skip_faces": lambda part: part.view.new_full((len(part), 2), -1),
+        "beside": lambda part: part.directions.new_zeros(len(part), 3),
+        "limit": lambda part: part.directions.new_full((len(part),), -1.0),
+    }
+    more: dict[str, Any] = {}
+    for name, blank in blanks.items():
+        given = [getattr(part, name) for part in parts]
+        if any(value is not None for value in given):
+            more[name] = torch.cat([blank(p) if v is None else v for p, v in zip(parts, given, strict=True)])
+    rays = zip(*((part.view, part.xy, part.origins, part.directions) for part in parts), strict=True)
+    view, xy, origins, directions = map(torch.cat, rays)
+    return AskedRays(view, xy, origins, directions, cull_backfaces=cull, **more)
 
 
 def local_faces(scene: Scene, face_index: Tensor) -> Tensor:

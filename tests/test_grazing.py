@@ -10,9 +10,10 @@ from lenses import HiddenOrthographic, HiddenPinhole, Panorama, Pushbroom, Stere
 from torch import Tensor
 
 from diffrender import grazing as stage
+from diffrender.boundary import boundary, boundary_steps
 from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
 from diffrender.fragments import fragments_along
-from diffrender.grazing import MAX_COSINE, Grazing, grazing
+from diffrender.grazing import MAX_COSINE, Grazing, grazing, grazing_steps
 from diffrender.kernels import launch
 from diffrender.kernels.clipping import PixelParts, clip_to_pixels, clip_to_pixels_reference, steep_faces
 from diffrender.kernels.narrow_faces import choose_lookups
@@ -23,7 +24,7 @@ from diffrender.scene import Scene, pack
 from diffrender.shading import depth_shader, unlit
 from diffrender.subdivide import subdivide
 from diffrender.testing import smooth_weights
-from diffrender.visibility import face_image, first_faces, pixel_rays
+from diffrender.visibility import answered, face_image, first_faces, pixel_rays
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
 
@@ -627,6 +628,21 @@ def test_area_is_that_between_sides_bent_by_the_lens(offset: float) -> None:
 
 
 # Many views
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stages_that_ask_together_get_the_answers_that_each_gets_alone(kind: str, dtype: torch.dtype) -> None:
+    scene = pack(
+        join([ball(2, dtype), ball(2, dtype, seed=1).replace(vertices=0.5 * ball(2, dtype).vertices)]),
+        camera_of(kind, 48, dtype),
+    )
+    rays = pixel_rays(scene.camera)
+    together = answered(scene, boundary_steps(scene, rays), grazing_steps(scene))
+    for found, expected in zip(together, (boundary(scene, rays), grazing(scene)), strict=True):
+        assert len(expected.xy) > 50
+        for name, value in vars(expected).items():
+            assert torch.equal(getattr(found, name), value), name
 
 
 @pytest.mark.parametrize("kind", ["pinhole", "fisheye"])

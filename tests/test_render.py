@@ -3,6 +3,7 @@
 import itertools
 import math
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -18,13 +19,13 @@ from diffrender.cameras import (
     stack_cameras,
 )
 from diffrender.fragments import interpolate
-from diffrender.grazing import grazing
+from diffrender.grazing import Grazing, grazing_steps
 from diffrender.mesh import Material, Mesh, join
 from diffrender.primitives import cube, grid, sphere
 from diffrender.render import covered, render
 from diffrender.scene import pack
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert
-from diffrender.visibility import face_image, pixel_rays
+from diffrender.visibility import Steps, face_image, pixel_rays
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
 SHIFT = torch.tensor([0.0, 0.0, 3.2], dtype=torch.float64)
@@ -509,7 +510,12 @@ def test_silhouettes_do_without_lookups_on_narrow_faces(monkeypatch: pytest.Monk
     camera = PinholeCamera(60.0, 60.0, 16.3, 15.8, size=(32, 32), t=(0.0, 0.1, 4.0))
     painted = ball.vertices.abs()
     asked: list[bool] = []
-    monkeypatch.setattr(stage, "grazing", lambda *given, **options: asked.append(True) or grazing(*given, **options))
+
+    def noted(*given: Any, **options: Any) -> Steps[Grazing]:
+        asked.append(True)
+        return grazing_steps(*given, **options)
+
+    monkeypatch.setattr(stage, "grazing_steps", noted)
 
     def gradient(colors: Tensor | None) -> Tensor:
         asked.clear()

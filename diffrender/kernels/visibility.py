@@ -202,7 +202,7 @@ def first_hit(
         edges: [E, 2] the welded vertices of each edge.
         beside: [N, 3] where a ray passes through an edge, as far as rounding can tell, it meets what is on this side of
             the edge, without the faces that are seen edge-on there; and, on either side, what ends there, is nearer
-            than `limit` [N], and has no vertex in common with `skip_edge`.
+            than `limit` [N], and has no vertex in common with `skip_edge`. With a negative limit it is like any other.
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.

@@ -226,7 +226,10 @@ def make_hits(real: Any) -> Hits:
             n2 = plane_normal(a, b)
             edge_bound = at_any_edge(a, b, c)
         depth = real(-1.0)
-        if beside.shape[0] > 0:
+        nudged = beside.shape[0] > 0
+        if nudged:
+            nudged = limits[ray] >= real(0.0)
+        if nudged:
             hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, edge_bound, cull)
             depth = depth_beside(hits, limits[ray], face, skip_edge[ray], face_edges, edges)
         else:

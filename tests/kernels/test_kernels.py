@@ -191,7 +191,7 @@ def test_single_rays_are_the_reference_and_pass_through_skipped_edges_and_faces(
         origins, directions = (a + xy[:, :1] * b + xy[:, 1:] * c for a, b, c in ((o, o_dx, o_dy), (d, d_dx, d_dy)))
         starts = None if central else origins
         passed["beside"] = torch.randn(num_rays, 3, generator=generator).to(dtype)
-        passed["limit"] = 4 * torch.rand(num_rays, generator=generator).to(dtype)
+        passed["limit"] = 5 * torch.rand(num_rays, generator=generator).to(dtype) - 1  # negative: like any other ray
         passed["edges"] = torch.randint(len(vertices), (40, 2), generator=generator)
     view = torch.zeros(num_rays, dtype=torch.int64)
 
