@@ -12,7 +12,7 @@ from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
 from .grazing import Grazing, grazing_steps, nowhere_grazing
-from .kernels import pixel_places, seen_from_outside
+from .kernels import composite_rows, pixel_places, seen_from_outside
 from .mesh import Mesh
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
@@ -120,10 +120,7 @@ def render(
         hold_backs=only_fronts,  # a face beside an edge that turns its back is seen edge-on, but for rounding
     )
     colors = checked_colors(shader, fragments, scene.mesh)
-    colors, after, before = colors.split([len(colors) - 2 * len(moving), len(moving), len(moving)])
-    image = composite(scene, pixel, edges, sides, colors, background, samples)
-    motion = steep.area.unsqueeze(-1).to(colors.dtype) * (after - before)  # zero; its derivative is not
-    image = image.index_add_(0, steep.pixel, torch.nn.functional.pad(motion, (0, 1)))
+    image = composite(scene, pixel, edges, sides, steep, colors, background, samples)
     if samples > 1:
         image = image.reshape(-1, height, samples, width, samples, image.shape[-1]).mean((2, 4))
     image = image.reshape(*scene.batch_shape, height, width, -1)
@@ -234,26 +231,34 @@ def composite(
     pixel: Tensor,
     edges: Boundary,
     sides: Sides,
+    steep: Grazing,
     colors: Tensor,
     background: float | Sequence[float] | Tensor,
     samples: int = 1,
 ) -> Tensor:
     """Values at the centres plus jumps times areas: [B * H * W, C + 1], colour over the background, then alpha.
 
-    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then to those of the `sides`. The background
-    counts as constant within a pixel; `samples` are those per pixel and axis.
+    `colors` [N, C] belongs to the fragments of the covered `pixel`s, then to those of the `sides`, then, twice, to
+    those of `steep` faces: as they move, and as if they did not. The background counts as constant within a pixel;
+    `samples` are those per pixel and axis.
     """
-    image = empty_images(scene, background, colors, samples)
-    values = torch.cat([colors, torch.ones_like(colors[:, :1])], dim=-1)
-    inside, beside = values.split([len(pixel), len(sides.piece)])
-    target = edges.pixel.index_select(0, sides.piece)
-    jump = beside - image.index_select(0, target)
     area = edges.area.index_select(0, sides.piece) * sides.sign
-    return image.index_copy_(0, pixel, inside).index_add_(0, target, area.unsqueeze(-1).to(jump.dtype) * jump)
+    share = torch.cat([steep.area, -steep.area])  # what moves and what does not cancel; not so their derivatives
+    where = torch.cat([pixel, edges.pixel.index_select(0, sides.piece), steep.pixel, steep.pixel])
+    count = scene.num_views * scene.camera.height * scene.camera.width
+    return composite_rows(colors, area, share, _background(scene, background, colors, samples), where, count)
 
 
 def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, colors: Tensor, samples: int) -> Tensor:
     """[B * H * W, C + 1] the background with alpha 0, in the type of `colors` [N, C]."""
+    rows = _background(scene, background, colors, samples)
+    return rows.expand(scene.num_views * scene.camera.height * scene.camera.width, -1).clone(
+        memory_format=torch.contiguous_format
+    )  # not a view: writing to one costs backward two more copies
+
+
+def _background(scene: Scene, background: float | Sequence[float] | Tensor, colors: Tensor, samples: int) -> Tensor:
+    """[1, C + 1] or [B * H * W, C + 1] the background with alpha 0, in the type of `colors` [N, C]."""
     shape = (*scene.batch_shape, scene.camera.height // samples, scene.camera.width // samples, colors.shape[-1])
     value: Any = background
     try:
@@ -266,13 +271,13 @@ def empty_images(scene: Scene, background: float | Sequence[float] | Tensor, col
             f"background must be a number, a colour ({shape[-1]},) or images that broadcast to {shape}; "
             f"got {shape_of(value)}"
         )
-    if samples > 1 and value.ndim > 1:
+    channels = shape[-1]
+    if value.ndim < 2:
+        return torch.nn.functional.pad(value.expand(channels), (0, 1)).unsqueeze(0)
+    if samples > 1:
         value = value.expand(shape).repeat_interleave(samples, -3).repeat_interleave(samples, -2)
-    value = torch.nn.functional.pad(value.expand(*value.shape[:-1], shape[-1]), (0, 1))
-    flat = value.expand(*scene.batch_shape, *scene.camera.size, value.shape[-1]).reshape(-1, value.shape[-1])
-    return flat.clone(
-        memory_format=torch.contiguous_format
-    )  # not a view: writing to one costs backward two more copies
+    value = value.expand(*scene.batch_shape, *scene.camera.size, channels).reshape(-1, channels)
+    return torch.nn.functional.pad(value, (0, 1))
 
 
 def center_buffers(

@@ -34,7 +34,12 @@ SIZE = (47, 53)
 THRESHOLDS = (
     *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("visibility", "MIN_VERTICES")),
     *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
-    *(("interpolation", "MIN_SHARE"), ("narrow_faces", "MIN_SHARE"), ("launch", "MIN_WORK")),
+    *(
+        ("interpolation", "MIN_SHARE"),
+        ("narrow_faces", "MIN_SHARE"),
+        ("launch", "MIN_WORK"),
+        ("composite", "MIN_BLOCKS"),
+    ),
     *(("ray_tree", "MIN_LEAVES"), ("ray_tree", "MIN_SLOTS")),
 )
 MIDDLE = (26.8, 23.3)

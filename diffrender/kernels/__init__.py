@@ -1,6 +1,7 @@
 """The seam to the kernels: functions on tensors. No caller sees Warp, nothing is compiled or probed at import."""
 
 from .barycentrics import barycentrics
+from .composite import composite_rows
 from .edges import (
     edge_sides,
     hidden_area,
@@ -40,6 +41,7 @@ __all__ = [
     "barycentrics",
     "barycentrics_reference",
     "build_ray_tree",
+    "composite_rows",
     "corner_index",
     "edge_sides",
     "filter_pyramid",
