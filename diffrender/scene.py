@@ -14,7 +14,7 @@ from torch import Tensor
 from .cameras import Camera, LinearRays
 from .checks import extremes, shape_of
 from .derivatives import is_plain_autograd
-from .kernels import affine_rays, corner_index, project_linear, to_cameras
+from .kernels import affine_rays, corner_index, project_linear, slots_in_groups, sort_keys, to_cameras
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -163,15 +163,14 @@ class Scene:
         if len(view) == 0:
             first, second = method(self.camera[view], values.unsqueeze(1))
             return first.squeeze(1), second.squeeze(1)
-        present, row, count = torch.unique(view, return_inverse=True, return_counts=True)
-        order = torch.sort(row, stable=True).indices
-        start, longest = count.cumsum(0) - count, int(count.max())
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=view.device) - start.repeat_interleave(count)
-        slot = row * longest + place
-        filled = order[start].repeat_interleave(longest)  # empty slots repeat a value that is known to this camera
-        filled[slot] = torch.arange(len(view), device=view.device)
-        padded = values.index_select(0, filled).reshape(len(present), longest, -1)
+        present, row = torch.unique(view, return_inverse=True)
+        row, order = sort_keys(row)
+        slot, longest = slots_in_groups(row, len(present))
+        filled = order.new_full((len(present), longest), -1)
+        filled.view(-1).index_copy_(0, slot, order)
+        filled = torch.where(filled < 0, filled[:, :1], filled)  # empty slots repeat a value known to this camera
+        padded = values.index_select(0, filled.reshape(-1)).reshape(*filled.shape, -1)
+        slot = torch.empty_like(slot).index_copy_(0, order, slot)
         camera = self.camera if len(present) == self.num_views else self.camera[present]
         first, second = (x.flatten(0, 1).index_select(0, slot) for x in method(camera, padded))
         return first, second

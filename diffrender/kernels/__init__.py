@@ -23,7 +23,7 @@ from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattere
 from .reference import barycentrics_reference, corner_index, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
-from .sorting import slots_in_groups
+from .sorting import slots_in_groups, sort_keys
 from .transform import affine_rays, pixel_places, to_cameras
 from .visibility import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .warp_lens_formulas import MOST_COEFFICIENTS, LensKind, LensShape
@@ -67,6 +67,7 @@ __all__ = [
     "scattered_slots",
     "seen_from_outside",
     "slots_in_groups",
+    "sort_keys",
     "sort_rays",
     "split_at_crossings",
     "split_at_pixels",

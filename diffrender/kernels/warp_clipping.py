@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import warp as wp
 
-from .warp_math import OPTIONS, make_math
+from .warp_math import OPTIONS, make_math, make_within_copy
 
 SAME = 1e-30  # pixels: coordinates nearer to each other are the same, so that nothing is divided by next to nothing
 
@@ -30,6 +30,7 @@ class ClippingKernels(NamedTuple):
 def make_clipping_kernels(real: Any) -> ClippingKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, dot3, *_ = make_math(real)
+    within_copy = make_within_copy()
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def steep_faces(
@@ -50,12 +51,7 @@ def make_clipping_kernels(real: Any) -> ClippingKernels:
     ):
         """|cos| of the angle between a face's normal and the ray to its middle; -1 for faces that are not wanted."""
         item = first + wp.tid()
-        num_faces = faces.shape[0]
-        copy = int(0)
-        face = item
-        if face >= num_faces:
-            copy = face // num_faces
-            face -= copy * num_faces
+        face, copy = within_copy(item, faces.shape[0])
         offset = copy * vertex_stride
         i0 = offset + int(faces[face, 0])
         i1 = offset + int(faces[face, 1])

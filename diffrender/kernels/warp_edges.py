@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import warp as wp
 
-from .warp_math import OPTIONS, make_math
+from .warp_math import OPTIONS, make_math, make_within_copy
 
 COUNT = wp.constant(0)
 WRITE = wp.constant(1)
@@ -32,6 +32,7 @@ class EdgeKernels(NamedTuple):
 def make_edge_kernels(real: Any) -> EdgeKernels:
     """The kernels for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     vec2, vec3, dot3, plane_normal, side_sign, _ = make_math(real)
+    within_copy = make_within_copy()
     wide2 = wp.types.vector(2, wp.float64)
     wide4 = wp.types.vector(4, wp.float64)
 
@@ -60,8 +61,8 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
     ):
         """Whether the outside of each face is turned towards the origin."""
         item = first + wp.tid()
-        copy = item // faces.shape[0]
-        face = wp.int64(item - copy * faces.shape[0])
+        index, copy = within_copy(item, faces.shape[0])
+        face = wp.int64(index)
         offset = wp.int64(copy) * vertex_stride
         corner = vertices[offset + faces[face, 0]]
         sign = turning(face_normal(face, offset, vertices, faces), corner, corner, 1)
@@ -88,12 +89,10 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
     ):
         """The face in front on each side of an edge, -1 for none; NO_CANDIDATE where the image cannot jump."""
         item = first + wp.tid()
-        num_edges = edges.shape[0]
         whole = item
         if central == 0:
             whole = int(items[item])
-        copy = whole // num_edges
-        edge = whole - copy * num_edges
+        edge, copy = within_copy(whole, edges.shape[0])
         offset = wp.int64(copy) * vertex_stride
         start = vertices[offset + edges[edge, 0]]
         end = vertices[offset + edges[edge, 1]]

@@ -85,3 +85,20 @@ def make_z_code() -> Any:
         return spread_bits(x) | (spread_bits(y) << wp.int64(1))
 
     return z_code
+
+
+@cache
+def make_within_copy() -> Any:
+    """The function for what is counted through all copies of a mesh, one for each view."""
+
+    @wp.func
+    def within_copy(item: int, count: int):
+        """Which of `count` faces or edges an item is, and of which copy."""
+        index = item
+        copy = int(0)
+        if item >= count:  # a division is worth avoiding: most calls have one view, and most faces no pixel
+            copy = item // count
+            index = item - copy * count
+        return index, copy
+
+    return within_copy

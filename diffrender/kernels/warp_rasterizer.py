@@ -13,7 +13,7 @@ import warp as wp
 
 from .reference import EPSILON
 from .warp_hits import make_hits
-from .warp_math import OPTIONS, make_math
+from .warp_math import OPTIONS, make_math, make_within_copy
 
 FEW_CELLS = wp.constant(4)  # of a face's box of pixels: these are asked one after the other
 MOST_CELLS = wp.constant(256)  # so many are asked side by side; of larger boxes parts of rows, one after the other
@@ -34,6 +34,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
     `lanes`: pixels that a thread computes side by side, in vector instructions.
     """
     vec2, vec3, dot3, plane_normal, _, extent = make_math(real)
+    within_copy = make_within_copy()
     hit_depth, at_any_edge, certainly, turns_away, least_depth, passes_through, depth_along, keep_first = make_hits(
         real
     )
@@ -139,12 +140,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         if parts > 1:
             part = item % parts
             item = item // parts
-        num_faces = faces.shape[0]
-        copy = int(0)
-        face = first + item
-        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
-            copy = face // num_faces
-            face -= copy * num_faces
+        face, copy = within_copy(first + item, faces.shape[0])
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
@@ -334,12 +330,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
         if parts > 1:
             part = item % parts
             item = item // parts
-        num_faces = faces.shape[0]
-        copy = int(0)
-        face = first + item
-        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
-            copy = face // num_faces
-            face -= copy * num_faces
+        face, copy = within_copy(first + item, faces.shape[0])
         view = copy
         if vertex_stride == 0:
             view = face_view[face]

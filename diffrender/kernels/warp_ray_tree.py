@@ -13,7 +13,7 @@ import warp as wp
 
 from .reference import EPSILON
 from .warp_hits import make_hits
-from .warp_math import OPTIONS, make_math
+from .warp_math import OPTIONS, make_math, make_within_copy
 
 MARGIN = 1e-4  # around unit directions to a face: far above rounding, and costs hardly a box more
 
@@ -28,6 +28,7 @@ class RayTreeKernels(NamedTuple):
 def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
     """The kernel for `real` (`wp.float32` or `wp.float64`); nothing compiles before a launch."""
     _, vec3, dot3, plane_normal, _, _ = make_math(real)
+    within_copy = make_within_copy()
     _, at_any_edge, certainly, _, _, passes_through, depth_along, keep_first = make_hits(real)
     box6 = wp.types.vector(6, real)
     margin = wp.constant(real(MARGIN))
@@ -118,12 +119,7 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         if parts > 1:
             part = item % parts
             item = item // parts
-        num_faces = faces.shape[0]
-        copy = int(0)
-        face = first + item
-        if face >= num_faces:  # a division is worth avoiding: most calls have one view, and most faces no pixel
-            copy = face // num_faces
-            face -= copy * num_faces
+        face, copy = within_copy(first + item, faces.shape[0])
         view = copy
         if vertex_stride == 0:
             view = face_view[face]
