@@ -111,7 +111,7 @@ def covered_share(mesh: dr.Mesh, camera: dr.Camera) -> float:
 def centers_alone(mesh: dr.Mesh, camera: dr.Camera, background: float | Sequence[float] = 0.0) -> torch.Tensor:
     """The image [H, W, C + 1] without a boundary term: what is seen at the centres of pixels, by `render`'s stages."""
     scene = pack(mesh, camera)
-    rays = pixel_rays(scene.single or scene.camera)
+    rays = pixel_rays(scene)
     pixel, inside = covered(scene, rays, face_image(scene, rays))
     colors = dr.unlit(inside, mesh)
     image = empty_images(scene, background, colors, 1)

@@ -153,7 +153,8 @@ def boundary_steps(
         start, unsure, unsure_face = _starts(scene, rays, pieces, view, cull_backfaces)
 
     used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
-    ends = _project_points(scene, lines, segments.line[used], segments.span[used])[0]  # [U, 2, 2], differentiable
+    parts = segments.line.index_select(0, used), segments.span.index_select(0, used)
+    ends = _project_points(scene, lines, *parts)[0]  # [U, 2, 2], differentiable
     ends = ends.index_select(0, segment)
     with torch.no_grad():
         hand = rays.hand.to(ends.dtype).index_select(0, view)

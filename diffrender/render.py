@@ -81,7 +81,7 @@ def render(
     fine = camera if samples == 1 else camera.resize((height * samples, width * samples))
 
     scene = pack(mesh, fine)
-    rays = pixel_rays(scene.single or scene.camera)
+    rays = pixel_rays(scene)
     faces = face_image(scene, rays, cull_backfaces)
     pixel, inside = seen_at_centers(scene, rays, faces)
     # From outside nobody sees the inside of a closed surface; from inside, the centres of pixels would tell.
@@ -128,7 +128,7 @@ def render(
         return image
     if samples > 1:
         scene = pack(mesh, camera)
-        rays = pixel_rays(scene.single or scene.camera)
+        rays = pixel_rays(scene)
         faces = face_image(scene, rays, cull_backfaces)
     return image, center_buffers(scene, faces, *covered(scene, rays, faces), buffers)
 

@@ -76,8 +76,9 @@ class Scene:
         """[B, 6, 3] `linear_rays` for kernels, without gradient."""
         if self.linear_rays is None:
             return None
-        parts = vars(self.linear_rays).values()
-        return torch.stack([part.detach().expand(self.num_views, 3) for part in parts], 1).to(self.vertices.dtype)
+        with torch.no_grad():
+            parts = [part.expand(self.num_views, 3) for part in vars(self.linear_rays).values()]
+            return torch.stack(parts, 1).to(self.vertices.dtype)
 
     @cached_property
     def projected(self) -> tuple[Tensor, Tensor]:
@@ -195,7 +196,9 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
-        single = flat[0].frozen() if flat.batch_shape[0] == 1 else None
+        single = None
+        if flat.batch_shape[0] == 1:
+            single = (flat[0] if camera.batch_shape else camera).frozen()
         dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)
         vertices = to_cameras(mesh.vertices.to(dtype), flat.R.to(dtype), flat.t.to(dtype))
         _check_extent(vertices)

@@ -73,21 +73,20 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     [[0, -1, -1], [-1, -1, -1]]
     """
     scene = pack(mesh, camera)
-    face_index = face_image(scene, pixel_rays(scene.single or scene.camera), cull_backfaces)
+    face_index = face_image(scene, pixel_rays(scene), cull_backfaces)
     local = local_faces(scene, face_index)
     if not local.is_cuda:  # numpy does not wake torch's threads, see `kernels.transform`
         local = torch.from_numpy(local.numpy().astype(np.int64))
     return local.long().reshape(*scene.batch_shape, *face_index.shape[-2:])
 
 
-def pixel_rays(camera: Camera) -> PixelRays:
-    """The rays through all pixel centres of a camera, or of a batch `[B]`."""
-    linear = camera.linear_rays()
-    if linear is not None:
-        r = LinearRays(*(part.detach() for part in vars(linear).values()))
-        frame = [r.origin_dx + r.direction_dx, r.origin_dy + r.direction_dy, r.direction]
-        frames = torch.stack([part.expand(*camera.batch_shape, 3) for part in frame], -2)
-        return PixelRays(linear, None, None, frames.reshape(-1, 1, 3, 3))
+def pixel_rays(scene: Scene) -> PixelRays:
+    """The rays through all pixel centres of a scene's images."""
+    if scene.stacked_rays is not None:
+        _, origin_dx, origin_dy, forward, dx, dy = scene.stacked_rays.unbind(1)
+        frames = torch.stack([origin_dx + dx, origin_dy + dy, forward], 1)
+        return PixelRays(scene.linear_rays, None, None, frames.unsqueeze(1))
+    camera = scene.single or scene.camera
     centers = camera.pixel_centers().reshape(-1, 2)
     fractions = centers.new_tensor([0.25, 0.5, 0.75])
     places = torch.cartesian_prod(fractions * camera.width, fractions * camera.height)

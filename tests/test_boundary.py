@@ -38,7 +38,7 @@ def placed(mesh: Mesh, kind: str) -> Mesh:
 
 def pieces(mesh: Mesh, camera: Camera) -> Boundary:
     scene = pack(mesh, camera)
-    return boundary(scene, pixel_rays(scene.camera))
+    return boundary(scene, pixel_rays(scene))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

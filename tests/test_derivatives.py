@@ -74,7 +74,7 @@ def looked_at(kind: str) -> tuple[Camera, Mesh, Fragments]:
     camera = CAMERAS[kind].to(dtype=torch.float64).replace(t=(0.1, 0.2, 3.0))
     mesh = sphere(1, dtype=torch.float64)
     scene = pack(mesh, camera)
-    rays = pixel_rays(scene.camera)
+    rays = pixel_rays(scene)
     _, fragments = covered(scene, rays, face_image(scene, rays))
     chosen = torch.arange(0, len(fragments), 5)
     assert len(chosen) >= 4

@@ -52,7 +52,7 @@ def ball(dtype: torch.dtype = torch.float64) -> Mesh:
 
 def look(mesh: Mesh, camera: Camera) -> tuple[Scene, Fragments]:
     scene = pack(mesh, camera)
-    rays = pixel_rays(scene.camera)
+    rays = pixel_rays(scene)
     return scene, covered(scene, rays, face_image(scene, rays))[1]
 
 

@@ -443,7 +443,7 @@ def sampled(view: Tensor, face: Tensor, xy: Tensor, area: Tensor, flags: Tensor)
 
 def centres(scene: Scene, parts: Grazing) -> Grazing:
     """The pixels with a centre on the faces of `parts`, as parts of area 1."""
-    face = face_image(scene, pixel_rays(scene.camera)).long().reshape(-1)
+    face = face_image(scene, pixel_rays(scene)).long().reshape(-1)
     pixel = (face >= 0).nonzero().squeeze(-1)
     pixel = pixel[parts.held(torch.zeros_like(pixel), face[pixel])]
     width = scene.camera.width
@@ -550,7 +550,7 @@ def test_parts_through_unforeseen_lenses_are_seen(lens: type[Camera], monkeypatc
     first, _ = first_faces(scene, parts.view, parts.xy, origins, directions)
     assert len(first) > 50
     assert (first == parts.face).double().mean() > 0.97  # as through the lenses of the package
-    pixels = face_image(scene, pixel_rays(scene.camera)).reshape(-1).long()
+    pixels = face_image(scene, pixel_rays(scene)).reshape(-1).long()
     seen = (pixels >= 0).nonzero().squeeze(-1)
     held = parts.held(torch.zeros_like(seen), pixels[seen])
     # The areas are what the centres of pixels estimate: some hundred of them, on a border of about as many pixels.
@@ -637,7 +637,7 @@ def test_stages_that_ask_together_get_the_answers_that_each_gets_alone(kind: str
         join([ball(2, dtype), ball(2, dtype, seed=1).replace(vertices=0.5 * ball(2, dtype).vertices)]),
         camera_of(kind, 48, dtype),
     )
-    rays = pixel_rays(scene.camera)
+    rays = pixel_rays(scene)
     together = answered(scene, boundary_steps(scene, rays), grazing_steps(scene))
     for found, expected in zip(together, (boundary(scene, rays), grazing(scene)), strict=True):
         assert len(expected.xy) > 50

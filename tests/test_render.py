@@ -176,7 +176,7 @@ def supersampled(mesh: Mesh, camera: Camera, per_side: int, background: float = 
     height, width = camera.size
     fine = camera.resize((height * per_side, width * per_side))
     scene = pack(mesh, fine)
-    rays = pixel_rays(scene.camera)
+    rays = pixel_rays(scene)
     faces = face_image(scene, rays)
     pixel, fragments = covered(scene, rays, faces)
     assert mesh.vertex_colors is not None

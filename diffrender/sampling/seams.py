@@ -27,7 +27,7 @@ def covered_texels(mesh: Mesh, size: tuple[int, int]) -> Tensor:
     camera = OrthographicCamera(1.0, 1.0, 0.0, 0.0, size=size).to(dtype=u.dtype, device=u.device)
     with torch.no_grad():
         scene = pack(flat, camera)
-        return face_image(scene, pixel_rays(scene.camera), False)[0] >= 0
+        return face_image(scene, pixel_rays(scene), False)[0] >= 0
 
 
 def uv_seams(mesh: Mesh) -> Tensor:
