@@ -476,7 +476,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
     to_left = torch.linalg.cross(directions, along)
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
-    limit = depth * (1 - _touching(depth.dtype))
+    limit = (depth * (1 - _touching(depth.dtype))).clamp(min=0.0)  # a cut is at the depth 0, but for rounding
     if skip_faces is not None:  # before the rim there is nothing
         limit = torch.where(skip_faces[:, 0] == OUTSIDE, 0.0, limit)
     # Other edges may be at the same place in the image, as those before and behind a wall that is seen edge-on: what

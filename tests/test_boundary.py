@@ -13,6 +13,7 @@ from diffrender.primitives import grid, sphere
 from diffrender.render import render
 from diffrender.scene import pack
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, unlit
+from diffrender.testing import converged_image
 from diffrender.visibility import pixel_rays
 
 DISTORTION = (-0.3, 0.1, 0.002, -0.003, 0.02)
@@ -124,6 +125,18 @@ def test_the_plane_where_parallel_rays_start_cuts_faces() -> None:
         assert float(alpha.sum()) == pytest.approx(16 * area_ahead(corners), abs=1e-9)
         assert float(alpha.min()) > -1e-9
         assert float(alpha.max()) < 1 + 1e-9
+
+
+@pytest.mark.parametrize("seed", [27, 54])
+def test_cuts_that_are_a_little_behind_their_plane_are_seen(seed: int) -> None:
+    """Rounding puts them there, in a sphere around the camera; nothing is before them."""
+    random = torch.Generator().manual_seed(seed)
+    t, turn = 0.2 * torch.rand(3, generator=random), torch.rand(3, generator=random)
+    R = so3_exp(turn) if seed % 3 else torch.eye(3)
+    camera = OrthographicCamera(20.0, 20.0, 16.0, 16.0, size=(32, 32), R=R, t=t)
+    mesh = sphere(1 + seed % 2).replace(uvs=None)
+    expected = converged_image(lambda _: (mesh, camera), {}, samples=64)
+    torch.testing.assert_close(render(mesh, camera)[..., -1], expected[..., -1], rtol=0, atol=0.02)
 
 
 def test_intersection_is_an_edge_between_the_two_surfaces() -> None:
