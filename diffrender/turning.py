@@ -113,9 +113,10 @@ def _root(function: Callable[[Tensor], Tensor], first: Tensor, last: Tensor) -> 
     """
     other, at = torch.zeros_like(first), torch.ones_like(first)
     for _ in range(ROOT_STEPS):
-        new = (other * last - at * first) / (last - first)
-        value = function(new)
-        crossed = value * last < 0
+        found = last == 0  # a step from there might round to another place, and the next divide by zero
+        new = torch.where(found, at, (other * last - at * first) / (last - first))
+        value = torch.where(found, last, function(new))
+        crossed = value.sign() * last.sign() < 0  # their product may be too small for a number
         other, first = torch.where(crossed, at, other), torch.where(crossed, last, 0.5 * first)
         at, last = new, value
     return at

@@ -203,6 +203,10 @@ def test_a_ray_next_to_a_pole_that_is_not_found_again() -> None:
     assert_numbers(700039, "panorama", scenes=25)
 
 
+def test_a_face_that_turns_at_a_place_that_is_found_before_the_last_step() -> None:
+    assert_numbers(3000269, "pushbroom", scenes=25)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_degenerate_scenes_give_finite_images_and_gradients(kind: str) -> None:
