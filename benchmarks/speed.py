@@ -23,9 +23,10 @@ import torch
 import diffrender as dr
 from diffrender.boundary import Boundary
 from diffrender.kernels.intersections import crossings
+from diffrender.pixel_rays import PixelRays, pixel_rays
 from diffrender.render import covered, empty_images
 from diffrender.scene import Scene, pack
-from diffrender.visibility import AskedRays, PixelRays, Steps, face_image, pixel_rays
+from diffrender.visibility import AskedRays, Steps, face_image
 
 
 def main() -> None:

@@ -18,10 +18,11 @@ from torch import Tensor
 from .derivatives import differentiable_once
 from .intersections import intersections
 from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
+from .pixel_rays import PixelRays
 from .rim import rim
 from .scene import SAME_RAY, Scene
 from .turning import looks
-from .visibility import AskedRays, PixelRays, Steps, answered, first_faces
+from .visibility import AskedRays, Steps, answered, first_faces
 
 MAX_SAG = 0.01  # pixels: how far a bent edge may stray from the straight segments it is cut into
 MAX_SEGMENTS = 64  # equal ones per edge ...
@@ -54,6 +55,8 @@ class Boundary:
         unsure: [K] pixels at whose centre lines end, so that rounding decides what is seen there: their values are
             those of a point beside the centre.
         unsure_face: [K] the face seen at that point, -1 for the background.
+        rays: [M, 3] and [M, 3] origins and directions of the rays through `xy`, without gradient; None for linear
+            cameras, of which they cost next to nothing.
     """
 
     view: Tensor
@@ -65,6 +68,7 @@ class Boundary:
     rim: Tensor
     unsure: Tensor
     unsure_face: Tensor
+    rays: tuple[Tensor, Tensor] | None = None
 
     def settled(self, face_image: Tensor) -> Tensor:
         """The faces [B, H, W] seen at the centres, or beside those that are `unsure`."""
@@ -109,6 +113,7 @@ class _Pieces:
     at_center: Tensor  # [M] whether an end of the piece is there, within rounding
     left: Tensor  # [M]
     right: Tensor  # [M]
+    rays: tuple[Tensor, Tensor] | None  # [M, 3] and [M, 3] through `xy`; None for linear cameras
 
 
 def boundary(scene: Scene, rays: PixelRays, **options: Any) -> Boundary:
@@ -132,7 +137,7 @@ def boundary_steps(
 
     Args:
         scene: from `scene.pack`.
-        rays: from `visibility.pixel_rays`, the rays that decided the pixels' centres.
+        rays: from `pixel_rays.pixel_rays`, the rays that decided the pixels' centres.
         faceted: the shading jumps at every edge (flat normals), not only at silhouettes and seams.
         cull_backfaces: as given to `visibility`.
         intersecting: surfaces may pass through each other, and the image jumps where they do.
@@ -170,7 +175,8 @@ def boundary_steps(
         flow = hand * (pieces.high - pieces.low).to(ends.dtype)
         middle = (0.5 * (pieces.low + pieces.high)).to(ends.dtype)
     area = _Area.apply(differentiable_once(ends, NOT_TWICE), area, flow, middle)
-    return Boundary(view, pieces.pixel, pieces.xy, pieces.left, pieces.right, area, on_rim, unsure, unsure_face)
+    sides = pieces.left, pieces.right
+    return Boundary(view, pieces.pixel, pieces.xy, *sides, area, on_rim, unsure, unsure_face, pieces.rays)
 
 
 class _Area(torch.autograd.Function):
@@ -463,7 +469,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
         central=scene.camera.is_central, near_center=AT_CENTER * _rounding(scene, segments.xy),
     )  # fmt: skip
     xy, depth = scene.project_at(view, point)
-    origins, directions = scene.rays_at(view, xy)
+    through = origins, directions = scene.rays_at(view, xy)
     sure = depth > 0
     skip_faces = None
     if lines.faces is not None:
@@ -502,7 +508,10 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
         x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, at_center, behind, left, right)
     )
     left, right = (torch.where(face == -1, behind, face).clamp(min=-1) for face in (left, right))
-    return _Pieces(segment, low, high, line, xy, pixel, center, at_center, left, right)
+    known = None
+    if scene.linear_rays is None:
+        known = through[0].index_select(0, keep), through[1].index_select(0, keep)
+    return _Pieces(segment, low, high, line, xy, pixel, center, at_center, left, right, known)
 
 
 def _rounding(scene: Scene, xy: Tensor) -> float:

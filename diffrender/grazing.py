@@ -58,6 +58,7 @@ class Grazing:
     xy: Tensor
     area: Tensor
     flags: Tensor
+    rays: tuple[Tensor, Tensor] | None = None
 
     def held(self, view: Tensor, face_index: Tensor) -> Tensor:
         """[N] bool, whether the areas here stand for faces [N] in views [N]: whether other samples must not."""
@@ -126,19 +127,21 @@ def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazin
         xy = scene.project_at(view, points)[0].to(points.dtype)
         stray = (xy - found.xy).norm(dim=-1)
         marked = marked.index_fill(0, faces.whole[owner[~(stray < MAX_STRAY)]], False)[faces.whole]
-    rays, sure = _rays_to(scene, view, xy, points, cull_backfaces)
+    through = scene.rays_at(view, xy)
+    rays, sure = _rays_to(scene, view, xy, points, through, cull_backfaces)
     first, _ = yield rays
-    seen = sure & (first == face) & marked[owner]
-    view, pixel, face, xy, area = _picked(
-        seen.nonzero().squeeze(-1), view, view * (height * width) + pixel, face, xy, found.area
-    )
-    return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]))
+    seen = (sure & (first == face) & marked[owner]).nonzero().squeeze(-1)
+    view, pixel, face, xy, area = _picked(seen, view, view * (height * width) + pixel, face, xy, found.area)
+    known = None
+    if scene.linear_rays is None:
+        known = through[0].index_select(0, seen), through[1].index_select(0, seen)
+    return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]), known)
 
 
 def nowhere_grazing(scene: Scene) -> Grazing:
     """As if no face were seen at a small angle."""
-    none, xy = scene.faces[:0, 0], scene.vertices.detach()[:0, :2]
-    return Grazing(none, none, none, xy, xy[:, 0], _flags(scene, none, none))
+    none, points = scene.faces[:0, 0], scene.vertices.detach()[:0]
+    return Grazing(none, none, none, points[:, :2], points[:, 0], _flags(scene, none, none), (points, points))
 
 
 def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
@@ -217,9 +220,14 @@ def _at_corners(scene: Scene, values: Tensor, view: Tensor, face: Tensor) -> Ten
     return values.index_select(0, scene.corners(view, face).reshape(-1)).reshape(-1, 3, values.shape[-1])
 
 
-def _rays_to(scene: Scene, view: Tensor, xy: Tensor, points: Tensor, cull: bool) -> tuple[AskedRays, Tensor]:
-    """The rays to points [K, 3], which project to `xy` [K, 2], and [K] whether they are truly seen there."""
-    origins, directions = (x.to(points.dtype) for x in scene.rays_at(view, xy))
+def _rays_to(
+    scene: Scene, view: Tensor, xy: Tensor, points: Tensor, through: tuple[Tensor, Tensor], cull: bool
+) -> tuple[AskedRays, Tensor]:
+    """The rays to points [K, 3], which project to `xy` [K, 2], and [K] whether they are truly seen there.
+
+    That is, whether the rays `through` these pixels meet them.
+    """
+    origins, directions = (x.to(points.dtype) for x in through)
     sure = torch.ones_like(view, dtype=torch.bool)
     if scene.linear_rays is None:
         sure = torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY

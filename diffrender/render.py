@@ -14,11 +14,12 @@ from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sig
 from .grazing import Grazing, grazing_steps, nowhere_grazing
 from .kernels import composite_rows, pixel_places, seen_from_outside
 from .mesh import Mesh
+from .pixel_rays import PixelRays, pixel_rays
 from .precision import full_precision
 from .scene import Scene, check_camera_and_mesh, pack
 from .shading import Lambert, Light, shading_normals, unlit
 from .turning import at_turn, turning_faces
-from .visibility import PixelRays, Steps, answered, face_image, local_faces, pixel_rays
+from .visibility import Steps, answered, face_image, local_faces
 
 # Cosines, between ray and normal, below which samples on faces that turn do not move: one there would outweigh all
 # others. Centres of pixels meet such a place as seldom as it is narrow; edges go through it.
@@ -104,7 +105,7 @@ def render(
     if len(edges.unsure):
         faces = edges.settled(faces)
         pixel, inside = seen_at_centers(scene, rays, faces)
-    sides, elsewhere = seen_off_center(scene, edges, steep)
+    sides, elsewhere = seen_off_center(scene, rays, edges, steep)
     beside, moving = elsewhere[: len(sides.piece)], elsewhere[len(sides.piece) :]
     held, held_beside = (steep.held(seen.view, seen.face_index) for seen in (inside, beside))
     held_beside = held_beside | edges.rim.index_select(0, sides.piece)
@@ -198,7 +199,7 @@ class Sides:
     sign: Tensor
 
 
-def seen_off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Sides, Sightings]:
+def seen_off_center(scene: Scene, rays: PixelRays, edges: Boundary, steep: Grazing) -> tuple[Sides, Sightings]:
     """The sides of edges; and what is seen there, followed by the faces seen almost edge-on."""
     left, right = ((face >= 0).nonzero().squeeze(-1) for face in (edges.left, edges.right))
     piece = torch.cat([left, right])
@@ -206,7 +207,12 @@ def seen_off_center(scene: Scene, edges: Boundary, steep: Grazing) -> tuple[Side
     xy = torch.cat([edges.xy.index_select(0, piece), steep.xy])
     face = torch.cat([edges.left.index_select(0, left), edges.right.index_select(0, right), steep.face])
     sign = torch.cat([edges.area.new_ones(len(left)), -edges.area.new_ones(len(right))])
-    origins, directions = scene.rays_at(view, xy)
+    if rays.moves or edges.rays is None or steep.rays is None:
+        origins, directions = scene.rays_at(view, xy)
+    else:  # nobody differentiates these rays, and the stages have them already
+        origins, directions = (
+            torch.cat([e.index_select(0, piece), s]) for e, s in zip(edges.rays, steep.rays, strict=True)
+        )
     if scene.linear_rays is None:
         directions = _towards_faces(scene, view, face, origins, directions)
     return Sides(piece, sign), sightings(scene, view, xy, face, origins, directions)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .pixel_rays import PixelRays
 from .scene import Scene
-from .visibility import PixelRays
 
 PARTS = 8  # of the side of a pixel, then of that one of them in which rays end: many are asked for at once
 ROUNDS = {torch.float32: 4, torch.float64: 7}

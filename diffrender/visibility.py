@@ -6,53 +6,27 @@ face finds the rays that it meets. Both paths decide with the same arithmetic.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import Camera, LinearRays
+from .cameras import Camera
 from .kernels import (
     build_ray_tree,
     first_hit,
     first_hit_linear,
-    image_slots,
     rasterize_linear,
     scattered_slots,
     sort_rays,
 )
 from .mesh import Mesh
+from .pixel_rays import PixelRays, pixel_rays
 from .precision import full_precision
 from .scene import Scene, pack
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class PixelRays:
-    """The rays of all pixel centres of B images, in the camera frame.
-
-    Attributes:
-        linear: all of them, for linear cameras; for others
-        directions: [B * H * W, 3], and
-        origins: [B * H * W, 3], None: the centre of the camera.
-        frames: [B, K, 3, 3] in K places of each image, without gradient: what a step to the right is in space, what a
-            step down, and the direction there.
-    """
-
-    linear: LinearRays | None
-    origins: Tensor | None
-    directions: Tensor | None
-    frames: Tensor
-
-    @cached_property
-    def hand(self) -> Tensor:
-        """[B] +1 for cameras whose images are seen as usual, -1 for mirrored ones."""
-        right, below, forward = self.frames.unbind(-2)
-        turn = (torch.linalg.cross(right, below) * forward).sum(-1)
-        return torch.where(torch.sign(turn).nansum(-1) >= 0, 1.0, -1.0)
 
 
 @full_precision
@@ -80,26 +54,6 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     return local.long().reshape(*scene.batch_shape, *face_index.shape[-2:])
 
 
-def pixel_rays(scene: Scene) -> PixelRays:
-    """The rays through all pixel centres of a scene's images."""
-    if scene.stacked_rays is not None:
-        _, origin_dx, origin_dy, forward, dx, dy = scene.stacked_rays.unbind(1)
-        frames = torch.stack([origin_dx + dx, origin_dy + dy, forward], 1)
-        return PixelRays(scene.linear_rays, None, None, frames.unsqueeze(1))
-    camera = scene.single or scene.camera
-    centers = camera.pixel_centers().reshape(-1, 2)
-    fractions = centers.new_tensor([0.25, 0.5, 0.75])
-    places = torch.cartesian_prod(fractions * camera.width, fractions * camera.height)
-    steps = centers.new_tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
-    xy = torch.cat([centers, (places.unsqueeze(1) + steps).reshape(-1, 2)])
-    rays = [part.reshape(-1, len(xy), 3) for part in camera.local_rays(xy)]
-    origins, directions = (part[:, : len(centers)].reshape(-1, 3) for part in rays)
-    start, direction = (part[:, len(centers) :].detach().unflatten(1, (-1, 3)) for part in rays)
-    here, right, below = (start + direction).unbind(-2)
-    frames = torch.stack([right - here, below - here, direction[..., 0, :]], -2)
-    return PixelRays(None, None if camera.is_central else origins, directions, frames)
-
-
 def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> Tensor:
     """[B, H, W] index into `scene.faces` of what is seen at the pixel centres, -1 for nothing."""
     camera, vertices = scene.camera, scene.vertices.detach()
@@ -111,10 +65,7 @@ def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> T
             vertices, xy, in_front, scene.faces, scene.face_view, scene.stacked_rays, camera.size,
             central=camera.is_central, cull=cull_backfaces,
         )  # fmt: skip
-    assert rays.directions is not None
-    slots = image_slots(height, width, scene.num_views, vertices)
-    origins = None if rays.origins is None else rays.origins.to(vertices.dtype)
-    tree = build_ray_tree(origins, rays.directions.to(vertices.dtype), slots)
+    tree = rays.tree(camera.size, vertices)
     face, _ = first_hit(vertices, scene.faces, scene.face_view, tree, z_depth=False, cull=cull_backfaces)
     return face.reshape(-1, height, width)
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from diffrender.boundary import Boundary, boundary
 from diffrender.cameras import Camera, FisheyeCamera, OpenCVCamera, OrthographicCamera, PinholeCamera, so3_exp
 from diffrender.mesh import Material, Mesh, join
+from diffrender.pixel_rays import pixel_rays
 from diffrender.primitives import grid, sphere
 from diffrender.render import render
 from diffrender.scene import pack
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, unlit
 from diffrender.testing import converged_image
-from diffrender.visibility import pixel_rays
 
 DISTORTION = (-0.3, 0.1, 0.002, -0.003, 0.02)
 

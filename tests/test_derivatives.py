@@ -25,12 +25,13 @@ from diffrender.fragments import Fragments, fragments_along, interpolate
 from diffrender.io.images import decode_srgb, encode_srgb
 from diffrender.losses import color_loss, iou, psnr, silhouette_loss
 from diffrender.mesh import Material, Mesh
+from diffrender.pixel_rays import pixel_rays
 from diffrender.primitives import sphere
 from diffrender.regularizers import edge_length, laplacian_smoothness, normal_consistency
 from diffrender.render import covered
 from diffrender.scene import pack
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLight, SphericalHarmonicsLight, unlit
-from diffrender.visibility import face_image, pixel_rays
+from diffrender.visibility import face_image
 
 SIZE = (11, 14)
 

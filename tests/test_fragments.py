@@ -20,10 +20,11 @@ from diffrender.kernels import barycentrics, interpolate_corners
 from diffrender.kernels.interpolation import interpolate_corners_reference
 from diffrender.kernels.reference import barycentrics_reference
 from diffrender.mesh import Mesh
+from diffrender.pixel_rays import pixel_rays
 from diffrender.primitives import sphere
 from diffrender.render import covered
 from diffrender.scene import Scene, pack
-from diffrender.visibility import face_image, pixel_rays
+from diffrender.visibility import face_image
 
 SIZE = (11, 14)
 

@@ -18,13 +18,14 @@ from diffrender.kernels import launch
 from diffrender.kernels.clipping import PixelParts, clip_to_pixels, clip_to_pixels_reference, steep_faces
 from diffrender.kernels.narrow_faces import choose_lookups
 from diffrender.mesh import Mesh, join
+from diffrender.pixel_rays import pixel_rays
 from diffrender.primitives import grid, sphere
 from diffrender.render import render
 from diffrender.scene import Scene, pack
 from diffrender.shading import depth_shader, unlit
 from diffrender.subdivide import subdivide
 from diffrender.testing import smooth_weights
-from diffrender.visibility import answered, face_image, first_faces, pixel_rays
+from diffrender.visibility import answered, face_image, first_faces
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("cameras",),
     ("io",),
     ("scene",),
-    ("intersections",),
+    ("intersections", "pixel_rays"),
     ("visibility",),
     ("fragments",),
     ("sampling",),

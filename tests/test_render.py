@@ -21,11 +21,12 @@ from diffrender.cameras import (
 from diffrender.fragments import interpolate
 from diffrender.grazing import Grazing, grazing_steps
 from diffrender.mesh import Material, Mesh, join
+from diffrender.pixel_rays import pixel_rays
 from diffrender.primitives import cube, grid, sphere
 from diffrender.render import covered, render
 from diffrender.scene import pack
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert
-from diffrender.visibility import Steps, face_image, pixel_rays
+from diffrender.visibility import Steps, face_image
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
 SHIFT = torch.tensor([0.0, 0.0, 3.2], dtype=torch.float64)

@@ -29,6 +29,16 @@ from diffrender.precision import full_precision
 ROUND_TRIP_ANGLE = {torch.float32: 1e-2, torch.float64: 1e-5}
 
 
+class Notes(dict[Any, Any]):
+    """What others found out about a camera and keep with it and its copies; not so with those that are pickled.
+
+    They write down what it is true for: copies may have other parameters.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Notes, ()
+
+
 class Camera(abc.ABC):
     """A camera with one centre, or a subclass of it: where points of the world appear in an image.
 
@@ -93,6 +103,7 @@ class Camera(abc.ABC):
                 f"parameters may not be called {taken}: these are names of {type(self).__name__}'s methods"
             )
         self._names = tuple(parameters)
+        self.notes = Notes()
         sequences = frozenset(name for name, value in parameters.items() if isinstance(value, (tuple, list)))
         self._vectors = sequences if self.vector_parameters is None else self.vector_parameters
         self.R: Tensor
@@ -453,7 +464,9 @@ class Camera(abc.ABC):
             origins = self.camera_to_world(origins)
         return origins, directions @ self.R.to(directions.dtype), seen
 
-    def _image_map(self) -> tuple[tuple[float, float], ...]:
+    @property
+    def image_map(self) -> tuple[tuple[float, float], ...]:
+        """The size before crop and resize, and what these did to pixels: `scale * xy + offset`."""
         return self._own_size, self._pixel_scale, self._pixel_offset
 
     def _is_unmapped(self) -> bool:
@@ -504,7 +517,7 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
                 f"cameras must have one size; the first is {first.size}, number {i} is {camera.size} "
                 "(height, width): resize or crop them, or keep them in a list"
             )
-        if camera._image_map() != first._image_map():
+        if camera.image_map != first.image_map:
             raise ValueError(
                 f"cameras must be cropped and resized alike; the first is {first!r}, number {i} {camera!r}"
             )

@@ -7,9 +7,10 @@ from torch import Tensor
 from ..cameras import OrthographicCamera
 from ..checks import check_size, check_tensor, shape_of
 from ..mesh import Mesh
+from ..pixel_rays import pixel_rays
 from ..scene import pack
 from ..topology import halfedge_ends
-from ..visibility import face_image, pixel_rays
+from ..visibility import face_image
 from .layouts import to_nchw, to_nhwc
 
 
