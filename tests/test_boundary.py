@@ -127,9 +127,8 @@ def test_the_plane_where_parallel_rays_start_cuts_faces() -> None:
         assert float(alpha.max()) < 1 + 1e-9
 
 
-@pytest.mark.parametrize("seed", [27, 54])
-def test_cuts_that_are_a_little_behind_their_plane_are_seen(seed: int) -> None:
-    """Rounding puts them there, in a sphere around the camera; nothing is before them."""
+def assert_alpha_inside_a_sphere(seed: int) -> None:
+    """Parallel rays that start in a plane through a sphere meet its far part; nothing is before that."""
     random = torch.Generator().manual_seed(seed)
     t, turn = 0.2 * torch.rand(3, generator=random), torch.rand(3, generator=random)
     R = so3_exp(turn) if seed % 3 else torch.eye(3)
@@ -137,6 +136,18 @@ def test_cuts_that_are_a_little_behind_their_plane_are_seen(seed: int) -> None:
     mesh = sphere(1 + seed % 2).replace(uvs=None)
     expected = converged_image(lambda _: (mesh, camera), {}, samples=64)
     torch.testing.assert_close(render(mesh, camera)[..., -1], expected[..., -1], rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("seed", [27, 54])
+def test_cuts_that_are_a_little_behind_their_plane_are_seen(seed: int) -> None:
+    """Rounding puts them there."""
+    assert_alpha_inside_a_sphere(seed)
+
+
+@pytest.mark.parametrize("seed", [3, 9, 36, 57])
+def test_edges_exactly_behind_others_have_one_outline_also_where_rays_start_next_to_them(seed: int) -> None:
+    """What rounds is the distance from the middle of the frame, of the edges and of the starts."""
+    assert_alpha_inside_a_sphere(seed)
 
 
 def test_intersection_is_an_edge_between_the_two_surfaces() -> None:

@@ -97,10 +97,11 @@ def hit_depths(
     if nudge is not None:
         sides = [(points[i], points[(i + 1) % 3]) for i in (1, 2, 0)]
         eps = AT_EDGE * EPSILON[d.dtype]
+        start = 0.0 if origins is None else 2 * _extent(origins).unsqueeze(1)
         inside = torch.ones_like(inside)
         bounds = []
         for x, n, (p, q) in zip(w, normals, sides, strict=True):
-            bound = eps * _extent(p + q) * _extent(torch.linalg.cross(*torch.broadcast_tensors(d, q - p)))
+            bound = eps * (_extent(p + q) + start) * _extent(torch.linalg.cross(*torch.broadcast_tensors(d, q - p)))
             inside &= torch.where(x.abs() <= bound, dot3(nudge.unsqueeze(1), n), x).sign() == total.sign()
             bounds.append(bound)
         inside &= total.abs() > (bounds[0] + bounds[1]) + bounds[2]

@@ -61,15 +61,17 @@ def make_hits(real: Any) -> Hits:
         return depth
 
     @wp.func
-    def at_edge(d: vec3, p: vec3, q: vec3):
-        """How large `d . plane_normal(p, q)` may be if the ray passes through the edge, but for rounding of p and q."""
-        return at_edge_epsilon * extent(p + q) * extent(wp.cross(d, q - p))
+    def at_edge(d: vec3, p: vec3, q: vec3, start: real):
+        """How large `d . plane_normal(p, q)` may be if the ray passes through the edge, but for rounding of p and q.
+
+        Which are from the start of the ray, and that has been subtracted: `start` is twice its extent."""
+        return at_edge_epsilon * (extent(p + q) + start) * extent(wp.cross(d, q - p))
 
     @wp.func
-    def at_any_edge(a: vec3, b: vec3, c: vec3):
+    def at_any_edge(a: vec3, b: vec3, c: vec3, start: real):
         """More than `at_edge` of all three sides, as a multiple of the direction's extent."""
-        largest = wp.max(extent(b + c) * extent(c - b), extent(c + a) * extent(a - c))
-        return real(1.01) * at_edge_epsilon * wp.max(largest, extent(a + b) * extent(b - a))
+        largest = wp.max((extent(b + c) + start) * extent(c - b), (extent(c + a) + start) * extent(a - c))
+        return real(1.01) * at_edge_epsilon * wp.max(largest, (extent(a + b) + start) * extent(b - a))
 
     @wp.func
     def nudged_sign(w: real, bound: real, nudge: real):
@@ -78,8 +80,9 @@ def make_hits(real: Any) -> Hits:
 
     @wp.func
     def hits_beside(
-        d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, edge_bound: real, cull: int
-    ):
+        d: vec3, g: vec3, u: vec3, n0: vec3, n1: vec3, n2: vec3, a: vec3, b: vec3, c: vec3, start: real,
+        edge_bound: real, cull: int,
+    ):  # fmt: skip
         """Depths where the ray meets the triangle, or -1; where it passes through edges, nudged along `u`, or back."""
         w0 = dot3(d, n0)
         w1 = dot3(d, n1)
@@ -92,13 +95,13 @@ def make_hits(real: Any) -> Hits:
             return hits
         if wp.min(sign * w0, wp.min(sign * w1, sign * w2)) < -edge_bound * extent(d):
             return hits
-        b0 = at_edge(d, b, c)
+        b0 = at_edge(d, b, c, start)
         if wp.abs(w0) > b0 and wp.sign(w0) != sign:
             return hits
-        b1 = at_edge(d, c, a)
+        b1 = at_edge(d, c, a, start)
         if wp.abs(w1) > b1 and wp.sign(w1) != sign:
             return hits
-        b2 = at_edge(d, a, b)
+        b2 = at_edge(d, a, b, start)
         if wp.abs(w2) > b2 and wp.sign(w2) != sign:
             return hits
         # Otherwise seen edge-on: there is nothing to meet beside it.
@@ -216,21 +219,23 @@ def make_hits(real: Any) -> Hits:
         g = vec3(real(0.0), real(0.0), real(1.0))
         if z_depth == 0:
             g = d / dot3(d, d)
+        start = real(0.0)
         if central == 0:
             o = origins[ray]
+            start = real(2.0) * extent(o)
             a = a - o
             b = b - o
             c = c - o
             n0 = plane_normal(b, c)
             n1 = plane_normal(c, a)
             n2 = plane_normal(a, b)
-            edge_bound = at_any_edge(a, b, c)
+            edge_bound = at_any_edge(a, b, c, start)
         depth = real(-1.0)
         nudged = beside.shape[0] > 0
         if nudged:
             nudged = limits[ray] >= real(0.0)
         if nudged:
-            hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, edge_bound, cull)
+            hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, start, edge_bound, cull)
             depth = depth_beside(hits, limits[ray], face, skip_edge[ray], face_edges, edges)
         else:
             depth = hit_depth(d, g, n0, n1, n2, a, b, c, cull)

@@ -365,7 +365,7 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
             return
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
-        edge_bound = at_any_edge(a, b, c)
+        edge_bound = at_any_edge(a, b, c, real(0.0))
         nearest = least_depth(a, b, c)
         if beside.shape[0] > 0:  # met where nudged: as far outside of the triangle as it is large, at most
             nearest = real(2.0) * nearest - wp.max(wp.max(a[2], b[2]), c[2])

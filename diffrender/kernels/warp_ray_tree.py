@@ -137,7 +137,7 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         negative = central == 0 or not certain or determinant < real(0.0)
 
         bounds = unit_bounds(a, b, c, central)
-        edge_bound = at_any_edge(a, b, c)
+        edge_bound = at_any_edge(a, b, c, real(0.0))
         level = top
         node = first_node + part * nodes
         last = wp.min(node + nodes, level_count[top])
