@@ -154,8 +154,7 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
     if scene.linear_rays is not None:
         (xy, usable), depth, max_length = scene.projected, vertices[:, 2], math.inf
     else:
-        xy, depth = scene.project_at(scene.view_of_vertices, vertices)
-        xy, depth = xy.to(vertices.dtype), depth.to(vertices.dtype)
+        xy, depth = (x.to(vertices.dtype) for x in scene.projected_by_camera)
         usable = torch.isfinite(xy).all(-1) & (depth > 0)
         max_length = 0.5 * max(scene.camera.size)  # across a seam, a face is as long as the image
     if not scene.camera.is_central:

@@ -87,9 +87,14 @@ class Scene:
         assert rays is not None
         if self.camera.is_central or not bool(rays[:, 4:].any()):
             return project_linear(vertices, self.vertex_view, rays, central=self.camera.is_central)
-        with torch.no_grad():  # a fan of rays from a line or a plane: only the camera knows
-            xy, _ = self.project_at(self.view_of_vertices, vertices)
-            return xy, torch.isfinite(xy).all(-1)
+        xy, _ = self.projected_by_camera  # a fan of rays from a line or a plane: only the camera knows
+        return xy, torch.isfinite(xy).all(-1)
+
+    @cached_property
+    def projected_by_camera(self) -> tuple[Tensor, Tensor]:
+        """Pixels [P, 2] and depth [P] of all vertices, without gradient, as `project` says."""
+        with torch.no_grad():
+            return self.project_at(self.view_of_vertices, self.vertices.detach())
 
     @cached_property
     def vertex_rays(self) -> Tensor:
@@ -98,11 +103,14 @@ class Scene:
         if self.linear_rays is not None and not self.camera.is_central:
             return self.linear_rays.direction.detach().to(vertices.dtype).index_select(0, self.view_of_vertices)
         with torch.no_grad():
-            return self.rays_to(self.view_of_vertices, vertices)
+            return self._directions_to(self.view_of_vertices, vertices, *self.projected_by_camera)
 
     def rays_to(self, view: Tensor, points: Tensor) -> Tensor:
         """Unit directions [N, 3] of the rays that see camera-frame points [N, 3], each in its `view`; zero for none."""
-        xy, depth = self.project_at(view, points)
+        return self._directions_to(view, points, *self.project_at(view, points))
+
+    def _directions_to(self, view: Tensor, points: Tensor, xy: Tensor, depth: Tensor) -> Tensor:
+        """The same for points that are projected already."""
         origins, directions = (rays.to(points.dtype) for rays in self.rays_at(view, xy))
         directions = directions / torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
         met = (torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY) & (depth > 0)

@@ -16,7 +16,7 @@ from .fragments import Sightings
 from .scene import Scene
 
 PARTS = 8  # of an edge with an end that no ray meets: rays are asked for inside
-ROOT_STEPS = 12  # of regula falsi: more than enough for single precision
+ROOT_STEPS = 12  # of regula falsi at most: more than enough for single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,8 @@ def _turns(scene: Scene) -> tuple[Tensor, Tensor]:
     def side_at(place: Tensor) -> Tensor:
         return (normal * _rays_on(scene, item, place)).sum(-1)
 
-    return item, _root(side_at, torch.where(forward, start, end), torch.where(forward, end, start))
+    first, last = torch.where(forward, start, end), torch.where(forward, end, start)
+    return item, _root(side_at, first, last) if len(item) else first
 
 
 def _root(function: Callable[[Tensor], Tensor], first: Tensor, last: Tensor) -> Tensor:
