@@ -44,6 +44,7 @@ class Topology:
         return self.edges.shape[0]
 
     @cached_property
+    @torch.inference_mode(False)  # as below: this is kept, and may be used by somebody who differentiates
     def surplus(self) -> Tensor:
         """[E] how many more faces run along an edge forward than backward: 0 where they agree about their outside."""
         sign = 2 * self.forward.long() - 1
@@ -56,6 +57,7 @@ class Topology:
         return not bool(self.surplus.any())
 
     @cached_property
+    @torch.inference_mode(False)
     def component(self) -> Tensor:
         """[V] int32 which of the connected surfaces each vertex is part of, by edges between welded vertices."""
         low, high = self.edges.unbind(1)
@@ -67,6 +69,7 @@ class Topology:
         return {}
 
     @classmethod
+    @torch.inference_mode(False)
     def build(
         cls,
         faces: Tensor,
@@ -116,6 +119,7 @@ class Topology:
         )
 
     @classmethod
+    @torch.inference_mode(False)
     def join(cls, parts: Sequence["Topology"]) -> "Topology":
         """Topology of meshes one after the other that have nothing to do with each other: nothing is welded anew."""
         vertex, edge, halfedge = (

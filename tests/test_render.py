@@ -556,3 +556,15 @@ def test_a_ray_that_is_not_found_again_leaves_gradients_finite() -> None:
     gradient = torch.autograd.grad((image * torch.arange(4.0)).sum(), vertices)[0]
     assert torch.isfinite(image).all()
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("kind", [PinholeCamera, FisheyeCamera])
+def test_what_is_kept_from_a_picture_in_inference_mode_can_be_differentiated(kind: type[Camera]) -> None:
+    mesh, camera = sphere(2), kind(12.0, 12.0, 6.0, 6.0, size=(12, 12), t=(0.0, 0.0, 4.0))
+    lights = [DirectionalLight((0.0, 0.0, 1.0))]
+    with torch.inference_mode():
+        seen = render(mesh, camera, lights=lights)
+    vertices = mesh.vertices.clone().requires_grad_()
+    image = render(mesh.replace(vertices=vertices), camera, lights=lights)
+    assert torch.equal(seen.clone(), image.detach())
+    assert float(torch.autograd.grad(image.square().sum(), vertices)[0].norm()) > 0
