@@ -117,8 +117,8 @@ def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     if rays.moves:
         still = PixelRays(None, None, rays.directions.detach(), rays.frames)
         return rays if torch.is_grad_enabled() else still
-    for oldest in [other for other in notes if other[0] == "rays"][: 1 - MOST_IMAGES]:
-        del notes[oldest]
+    for oldest in [other for other in list(notes) if other[0] == "rays"][: 1 - MOST_IMAGES]:
+        notes.pop(oldest, None)  # other threads may have been here
     notes[key] = _Note([p.clone() for p in parameters], rays)
     return rays
 
