@@ -122,7 +122,8 @@ def _facts(values: dict[str, Any]) -> str:
             mean = values["mean"][part]
             facts.append((f"{mean['iou']:.4f}", f"IoU, {label} (start: {mean['start_iou']:.4f})"))
             if mean["mask_iou"] != mean["iou"]:
-                facts.append((f"{mean['mask_iou']:.4f}", f"IoU of masks made alike, {label}"))
+                alike = f"IoU of masks made alike, {label} (start: {mean['start_mask_iou']:.4f})"
+                facts.append((f"{mean['mask_iou']:.4f}", alike))
             facts.append((f"{mean['psnr']:.2f} dB", f"PSNR, {label}"))
     mesh = values["mesh"]
     facts += [
@@ -153,12 +154,12 @@ def _card(view: Shown, row: dict[str, Any]) -> str:
 def _table(values: dict[str, Any]) -> str:
     lines = [
         f"<tr><td>{html.escape(row['view'])}</td><td>{'held out' if part == 'held_out' else 'fitted'}</td>"
-        f"<td>{row['start_iou']:.4f}</td><td>{row['iou']:.4f}</td><td>{row['mask_iou']:.4f}</td>"
-        f"<td>{row['psnr']:.2f}</td></tr>"
+        f"<td>{row['start_iou']:.4f}</td><td>{row['iou']:.4f}</td>"
+        f"<td>{row['start_mask_iou']:.4f}</td><td>{row['mask_iou']:.4f}</td><td>{row['psnr']:.2f}</td></tr>"
         for part, rows in values["views"].items()
         for row in rows
     ]
-    columns = ("view", "", "IoU at the start", "IoU", "of masks made alike", "PSNR, dB")
+    columns = ("view", "", "IoU at the start", "IoU", "of masks made alike: at the start", "of the fit", "PSNR, dB")
     head = "".join(f"<th>{column}</th>" for column in columns)
     return f'<div class="table"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 

@@ -38,12 +38,12 @@ TURNTABLE_SAMPLES = 2  # per pixel and direction: silhouettes are exact anyway, 
 
 @torch.no_grad()
 def view_figures(mesh: Mesh, optics: Optics, start: Mesh, images: ImageSet) -> dict[str, list[dict[str, Any]]]:
-    """For "train" and "held_out", for each view: its name, IoU of the silhouette, IoU of the start's, and PSNR.
+    """For "train" and "held_out", for each view: its name, PSNR, and IoU in two measures, of the fit and of its start.
 
     At the size of the files. The silhouette is where coverage is at least 0.5, against the mask of the image set as it
     is, holes included. PSNR in dB is of sRGB values, inside that mask. "mask_iou" is the same as "iou", except where
     masks are known to be larger than the object: there the mask that the same rule makes of the fit's picture is
-    compared, which is the one a perfect fit would have right.
+    compared, which is the one a perfect fit would have right. The start, which has no colours, is white there.
     """
     figures: dict[str, list[dict[str, Any]]] = {}
     for name, views in (("held_out", images.test), ("train", images.train)):
@@ -51,8 +51,9 @@ def view_figures(mesh: Mesh, optics: Optics, start: Mesh, images: ImageSet) -> d
         for i in range(len(views)):
             number = i if name == "train" else None
             seen, alike, found = figures_of(mesh, optics, views, i, number)
-            before, *_ = figures_of(start, optics, views, i, number)
-            row = {"iou": seen, "start_iou": before, "mask_iou": alike, "psnr": found}
+            white = _picture(start, optics, views.cameras[i], number)[..., 3:].expand(-1, -1, 4)
+            before, before_alike = _agreement(white, views, views.load(i)[1])
+            row = {"iou": seen, "start_iou": before, "mask_iou": alike, "start_mask_iou": before_alike, "psnr": found}
             figures[name].append({"view": views.names[i], **row})
     return figures
 
@@ -66,10 +67,15 @@ def figures_of(
     `number` is the view's among those that were fitted, if it is one of them.
     """
     target, mask = views.load(index)
-    mask = (mask >= 0.5).to(target)
     picture = _picture(mesh, optics, views.cameras[index], number)
-    silhouette, alike = ((x >= 0.5).to(target) for x in (picture[..., 3], views.mask_alike(picture)))
-    return float(iou(silhouette, mask)), float(iou(alike, mask)), float(psnr(picture[..., :3], target, mask=mask))
+    return *_agreement(picture, views, mask), float(psnr(picture[..., :3], target, mask=(mask >= 0.5).to(target)))
+
+
+def _agreement(picture: Tensor, views: ImageSet, mask: Tensor) -> tuple[float, float]:
+    """IoU with `mask` of the coverage of a `picture` [H, W, 4], and of the mask that `views` would have of it."""
+    wanted, *found = ((x >= 0.5).to(picture) for x in (mask, picture[..., 3], views.mask_alike(picture)))
+    seen, alike = (float(iou(x, wanted)) for x in found)
+    return seen, alike
 
 
 def metrics(
@@ -78,7 +84,7 @@ def metrics(
     """What `metrics.json` holds: means, figures of every view, their curve over time, settings, times, versions."""
     mesh = trainer.mesh()
     mean = {
-        part: {key: sum(row[key] for row in rows) / len(rows) for key in ("iou", "start_iou", "mask_iou", "psnr")}
+        part: {key: sum(row[key] for row in rows) / len(rows) for key in rows[0] if key != "view"}
         for part, rows in figures.items()
         if rows
     }

@@ -90,9 +90,8 @@ class Views(Sequence[View]):
 
     def _decoded(self, index: int) -> View:
         one = self._resized(index)
-        image, mask = one.load(0)
-        silhouette, trust = (mask, torch.ones_like(mask)) if one.evidence is None else one.load_evidence(0)
-        seen = (x.to(self._device) for x in (encode_srgb(image), silhouette, trust))
+        image, silhouette, trust = one.load_evidence(0)
+        seen = (x.to(self._device).contiguous() for x in (encode_srgb(image), silhouette, trust))  # no wider storage
         return View(one.cameras[0].to(self._device), *seen)
 
 

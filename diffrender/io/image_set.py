@@ -95,15 +95,12 @@ class ImageSet:
 
         Raises ValueError, naming the file, where it cannot be decoded or holds NaN; FileNotFoundError where it is gone.
         """
-        image = load_image(self.paths[index])
-        if not bool(image.isfinite().all()):  # files of floating-point numbers may hold anything
-            wrong = int((~image.isfinite()).any(-1).sum())
-            raise ValueError(f"{self.paths[index]} is NaN or infinite in {wrong} pixels")
+        image = self._image(index)
         mask = self._mask(index, image)
-        color = image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
+        color = _before_black(image)
         if self.mask_paths or not (self.segment is alpha_mask or self.evidence):
             color = color * mask[..., None].to(color)
-        both = area_average(torch.cat([color, mask[..., None].to(color)], dim=-1), self.cameras[index].size)
+        both = self._as_large_as_camera(index, color, mask)
         return both[..., :3], both[..., 3]
 
     def mask_alike(self, picture: Tensor) -> Tensor:
@@ -113,12 +110,28 @@ class ImageSet:
         """
         return picture[..., 3] if self.evidence is None else self.segment(picture[..., :3].clamp(0, 1))
 
-    def load_evidence(self, index: int) -> tuple[Tensor, Tensor]:
-        """Silhouette [H, W] and trust in it [H, W] of one view, at the camera's size: see `evidence`."""
-        assert self.evidence is not None
-        both = torch.stack(self.evidence(load_image(self.paths[index])), dim=-1)
-        silhouette, trust = area_average(both, self.cameras[index].size).unbind(-1)
-        return silhouette, trust
+    def load_evidence(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Image [H, W, 3] of one view as `load` has it, silhouette [H, W] of the object, and trust [H, W] in it.
+
+        Where the set has no `evidence`, the silhouette is the mask, and trusted everywhere.
+        """
+        if self.evidence is None:
+            color, mask = self.load(index)
+            return color, mask, torch.ones_like(mask)
+        image = self._image(index)
+        all_three = self._as_large_as_camera(index, _before_black(image), *self.evidence(image))
+        return all_three[..., :3], all_three[..., 3], all_three[..., 4]
+
+    def _image(self, index: int) -> Tensor:
+        image = load_image(self.paths[index])
+        if not bool(image.isfinite().all()):  # files of floating-point numbers may hold anything
+            wrong = int((~image.isfinite()).any(-1).sum())
+            raise ValueError(f"{self.paths[index]} is NaN or infinite in {wrong} pixels")
+        return image
+
+    def _as_large_as_camera(self, index: int, color: Tensor, *others: Tensor) -> Tensor:
+        """[H, W, 3 + N] a colour and N more values for each pixel, at the size of the camera."""
+        return area_average(torch.cat([color, *(x[..., None].to(color) for x in others)], -1), self.cameras[index].size)
 
     def _mask(self, index: int, image: Tensor) -> Tensor:
         if not self.mask_paths:
@@ -135,6 +148,11 @@ class ImageSet:
         """Images [N, H, W, 3], masks [N, H, W] and the cameras as one batch; the views must have one size."""
         images, masks = zip(*(self.load(i) for i in range(len(self))), strict=True)
         return torch.stack(images), torch.stack(masks), stack_cameras(self.cameras)
+
+
+def _before_black(image: Tensor) -> Tensor:
+    """[H, W, 3] the colour of an image [H, W, 3 or 4], times its alpha."""
+    return image[..., :3] * image[..., 3:] if image.shape[-1] == 4 else image
 
 
 def area_average(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -36,16 +36,7 @@ def threshold_mask(image: Tensor) -> Tensor:
     dilating nor empty when eroding. Shadows deep inside the object can stay as holes.
     """
     check_tensor("image", image, ndim=3)
-    bright = _bright(image)
-    # Distances instead of structuring elements: a disk of radius r reaches what is at most r away.
-    dilated = _distance_to(bright) <= MASK_DILATION
-    eroded = _distance_to(~dilated) > MASK_EROSION
-    labels = _components(eroded)
-    if not labels.any():
-        return torch.zeros(image.shape[:2], dtype=torch.float32, device=image.device)
-    sizes = np.bincount(labels.reshape(-1))
-    sizes[0] = 0
-    return torch.from_numpy((labels == sizes.argmax()).astype(np.float32)).to(image.device)
+    return _mask_of(_generous(_bright(image)), image)
 
 
 def threshold_evidence(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,12 +58,12 @@ def threshold_evidence(image: Tensor) -> tuple[Tensor, Tensor]:
     """
     from scipy import ndimage
 
-    bright, mask = _bright(image), threshold_mask(image).cpu().numpy() > 0.5
+    check_tensor("image", image, ndim=3)
+    bright = _bright(image)
     unfilled = _distance_to(_distance_to(bright) > MASK_DILATION) > MASK_DILATION
-    silhouette = ndimage.binary_fill_holes(unfilled & mask)
+    silhouette = ndimage.binary_fill_holes(unfilled & _generous(bright))
     known = ~silhouette | (bright & (_distance_to(~silhouette) > BLUR))
-    first, second = (torch.from_numpy(x.astype(np.float32)).to(image.device) for x in (silhouette, known))
-    return first, second
+    return _mask_of(silhouette, image), _mask_of(known, image)
 
 
 def background_mask(image: Tensor, background: Tensor, *, tolerance: float = TOLERANCE) -> Tensor:
@@ -100,7 +91,7 @@ def background_mask(image: Tensor, background: Tensor, *, tolerance: float = TOL
     stored, empty = (encode_srgb(x.double().clamp(0, 1)) for x in (image[..., :3], background))
     differs = ((stored - empty).abs().amax(-1) > tolerance).cpu().numpy()
     whole = ~_without_dust(~_without_dust(differs))
-    return torch.from_numpy(whole.astype(np.float32)).to(image.device)
+    return _mask_of(whole, image)
 
 
 def alpha_mask(image: Tensor) -> Tensor:
@@ -118,6 +109,21 @@ def _bright(image: Tensor) -> np.ndarray:
     """[H, W] whether the luma of the stored values is above the recipe's threshold."""
     stored = encode_srgb(image[..., :3].double().clamp(0, 1))
     return np.asarray((stored * image.new_tensor(_REC601).double()).sum(-1).cpu().numpy() > MASK_THRESHOLD)
+
+
+def _generous(bright: np.ndarray) -> np.ndarray:
+    """[H, W] bool, the rest of the recipe: dilated, eroded by less, the largest component."""
+    # Distances instead of structuring elements: a disk of radius r reaches what is at most r away.
+    dilated = _distance_to(bright) <= MASK_DILATION
+    labels = _components(_distance_to(~dilated) > MASK_EROSION)
+    sizes = np.bincount(labels.reshape(-1))
+    sizes[0] = 0
+    return np.asarray((labels == sizes.argmax()) & (labels > 0))
+
+
+def _mask_of(where: np.ndarray, image: Tensor) -> Tensor:
+    """[H, W] 1 where `where` is set, else 0; on the device of `image`."""
+    return torch.from_numpy(where.astype(np.float32)).to(image.device)
 
 
 def _without_dust(where: np.ndarray) -> np.ndarray:

@@ -303,3 +303,4 @@ def test_the_dinosaur_beats_its_visual_hull(shared_data, tmp_path):
     # masks that the recipe makes of both: it reaches 3 pixels beyond the object, whose silhouette has 0.937 and 0.962
     assert [row["mask_iou"] > 0.96 + 0.025 * (row["view"] == "dinoSR0012.png") for row in views] == [True, True]
     assert all(row["iou"] > row["start_iou"] + 0.01 and row["psnr"] > 24 for row in views)
+    assert all(row["mask_iou"] > row["start_mask_iou"] for row in views)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffrender.cameras import PinholeCamera, look_at, stack_cameras
-from diffrender.fit.report import figures_of
+from diffrender.fit.report import figures_of, view_figures
 from diffrender.fit.settings import FitSettings
 from diffrender.fit.trainer import Trainer
 from diffrender.io.datasets import load_dataset
@@ -49,3 +49,7 @@ def test_a_fit_is_as_large_as_the_object_and_not_as_its_masks(tmp_path):
     plain, alike, _ = figures_of(trainer.mesh(), trainer.optics(), images.test, 0)
     assert plain == pytest.approx(float(iou(seen, mask)))
     assert alike > 0.95
+    row = view_figures(trainer.mesh(), trainer.optics(), ball, images)["held_out"][0]  # as if the truth were the start
+    assert (row["iou"], row["mask_iou"]) == (plain, alike)
+    assert row["start_iou"] == pytest.approx(float(iou(true, mask)), abs=0.02)  # the principal point has moved a little
+    assert row["start_mask_iou"] > 0.97
