@@ -162,6 +162,15 @@ def test_few_images_are_kept_and_none_that_are_too_large(monkeypatch: pytest.Mon
     assert not camera.notes
 
 
+def test_rays_of_a_batch_are_not_kept_with_the_first_of_its_cameras() -> None:
+    """In a fit, every camera is sometime the first of a batch: each would keep the rays of several."""
+    cameras = [Counting(9.0 + i, size=SIZE, t=AWAY) for i in range(2)]
+    batch = stack_cameras(cameras)
+    assert searched(batch)[0]
+    assert not searched(batch)[0]
+    assert not any(camera.notes for camera in cameras)
+
+
 def test_notes_stay_behind_when_a_camera_is_pickled_or_copied_in_depth() -> None:
     camera = Counting(9.0, size=SIZE)
     searched(camera)

@@ -528,7 +528,9 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
                     f"cameras must have parameters of one shape; {name} is {shape_of(value)} in the first, "
                     f"{shape_of(other)} in number {i}"
                 )
-    return first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
+    stacked = first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
+    stacked.notes = Notes()  # what is found out about many cameras goes when they go, not when the first of them does
+    return stacked
 
 
 def nan_unless(seen: Tensor, vectors: Tensor) -> Tensor:
