@@ -59,7 +59,7 @@ def test_rays_are_searched_for_once_whatever_the_pose() -> None:
     camera = Counting(9.0, size=SIZE, t=AWAY)
     first, rays = searched(camera)
     assert first
-    for same in (camera, camera.replace(t=(0.0, 0.0, 5.0)), stack_cameras([camera, camera])[1], copy.copy(camera)):
+    for same in (camera, camera.replace(t=(0.0, 0.0, 5.0)), stack_cameras([camera])[0], copy.copy(camera)):
         again, found = searched(same)
         assert not again
         assert found is rays

@@ -529,7 +529,8 @@ def stack_cameras(cameras: Sequence[CameraType]) -> CameraType:
                     f"{shape_of(other)} in number {i}"
                 )
     stacked = first._with({n: torch.stack([getattr(camera, n) for camera in cameras]) for n in first._tensors()})
-    stacked.notes = Notes()  # what is found out about many cameras goes when they go, not when the first of them does
+    if len(cameras) > 1:  # what is found out about many goes when they go, not when the first of them does
+        stacked.notes = Notes()
     return stacked
 
 
