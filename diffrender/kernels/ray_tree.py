@@ -36,6 +36,7 @@ class RayTree:
         boxes: centers and halves, [B * T, 3] each, of the unit directions of all levels, leaves first; a negative half:
             empty.
         moment_boxes: the same for origin x unit direction; None with `origins`.
+        reach: [4] the middle of all origins, and how far they are from it at most; zeros without `origins`.
         level_start: where each level starts among the T boxes, and T.
     """
 
@@ -44,6 +45,7 @@ class RayTree:
     directions: Tensor
     boxes: tuple[Tensor, Tensor]
     moment_boxes: tuple[Tensor, Tensor] | None
+    reach: Tensor
     level_start: tuple[int, ...]
 
 
@@ -130,7 +132,18 @@ def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) ->
     launch_ranges(kernel, num_views * counts[0], inputs, outputs, directions, MIN_LEAVES)
     for part in [boxes] if origins is None else [boxes, moments]:
         _raise_boxes(part, num_views, counts, level_start)
-    return RayTree(kept, origins, directions, boxes, None if origins is None else moments, level_start)
+    reach = directions.new_zeros(4) if origins is None else _reach(origins)
+    return RayTree(kept, origins, directions, boxes, None if origins is None else moments, reach, level_start)
+
+
+def _reach(origins: Tensor) -> Tensor:
+    """[4] a point, and the distance within which all finite `origins` [N, 3] are; NaN if none is."""
+    finite = torch.isfinite(origins).all(-1, keepdim=True)
+    low, high = (torch.where(finite, origins, far).T for far in (torch.inf, -torch.inf))
+    low, high = low.amin(-1), high.amax(-1)
+    middle = 0.5 * low + 0.5 * high
+    size = middle.abs() + (high - low)  # for rounding
+    return torch.cat([middle, 0.5 * (high - low).norm()[None] + 1e-5 * size.norm()[None]])
 
 
 def _raise_boxes(

@@ -225,6 +225,7 @@ def first_hit(
         *_single_rays(tree.origins, tree.directions, faces, skip_edge, skip_faces, edges, beside, limit),
         *map(vectors, tree.boxes),
         *map(vectors, tree.boxes if tree.moment_boxes is None else tree.moment_boxes),
+        array(tree.reach),
         _small_ints(tree.level_start, vertices),
         _small_ints(counts, vertices),
         top,

@@ -42,11 +42,12 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         return sign * dot3(center, n) + reach + slack >= real(0.0)
 
     @wp.func
-    def unit_bounds(a: vec3, b: vec3, c: vec3, central: int):
-        """The least and the largest coordinates of unit directions, from the origin, to all points of a triangle.
+    def unit_bounds(a: vec3, b: vec3, c: vec3, spread: real):
+        """The least and the largest coordinates of unit directions, from near the origin, to all points of a triangle.
 
         Unit corners span a triangle no point of which is nearer to the origin than the corners are along their middle:
-        so far, at most, unit directions bulge out of the box around the corners.
+        so far, at most, unit directions bulge out of the box around the corners. Those from a place not further than
+        `spread` from the origin are turned by no more than twice that over the distance.
         """
         p = wp.normalize(a)
         q = wp.normalize(b)
@@ -54,12 +55,14 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         middle = wp.normalize(p + q + r)
         nearest = wp.min(wp.min(dot3(p, middle), dot3(q, middle)), dot3(r, middle))
         bounds = box6(real(-2.0), real(-2.0), real(-2.0), real(2.0), real(2.0), real(2.0))
-        if central != 0 and nearest > real(0.1):  # otherwise it is all around, or has a corner in the origin
+        if nearest > real(0.1):  # otherwise it is all around, or has a corner in the origin
+            distance = nearest * wp.min(wp.min(wp.length(a), wp.length(b)), wp.length(c))
+            room = margin + real(2.0) * spread / distance
             for axis in range(3):
                 low = wp.min(wp.min(p[axis], q[axis]), r[axis])
                 high = wp.max(wp.max(p[axis], q[axis]), r[axis])
-                bounds[axis] = wp.min(low, low / nearest) - margin
-                bounds[axis + 3] = wp.max(high, high / nearest) + margin
+                bounds[axis] = wp.min(low, low / nearest) - room
+                bounds[axis + 3] = wp.max(high, high / nearest) + room
         return bounds
 
     @wp.func
@@ -99,6 +102,7 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         halves: wp.array(dtype=vec3),
         moment_centers: wp.array(dtype=vec3),
         moment_halves: wp.array(dtype=vec3),
+        reach: wp.array(dtype=real),
         level_start: wp.array(dtype=wp.int32),
         level_count: wp.array(dtype=wp.int32),
         top: int,
@@ -129,14 +133,19 @@ def make_ray_tree_kernels(real: Any) -> RayTreeKernels:
         n0 = plane_normal(b, c)
         n1 = plane_normal(c, a)
         n2 = plane_normal(a, b)
-        determinant = dot3(a, n0)
-        certain = certainly(determinant, a, n0)
-        if cull != 0 and central != 0 and certain and determinant > real(0.0):
+        # All rays start within `spread` of `start`: do they see one side of the face?
+        start = vec3(reach[0], reach[1], reach[2])
+        spread = reach[3]
+        determinant = dot3(a - start, plane_normal(b - start, c - start))
+        certain = certainly(determinant, a - start, plane_normal(b - start, c - start))
+        if central == 0:
+            certain = certain and wp.abs(determinant) > real(2.01) * spread * wp.length(wp.cross(b - a, c - a))
+        if cull != 0 and certain and determinant > real(0.0):
             return
-        positive = central == 0 or not certain or determinant > real(0.0)
-        negative = central == 0 or not certain or determinant < real(0.0)
+        positive = not certain or determinant > real(0.0)
+        negative = not certain or determinant < real(0.0)
 
-        bounds = unit_bounds(a, b, c, central)
+        bounds = unit_bounds(a - start, b - start, c - start, spread)
         edge_bound = at_any_edge(a, b, c, real(0.0))
         level = top
         node = first_node + part * nodes
