@@ -70,6 +70,12 @@ def main() -> None:
         row("render through a fisheye, forward + backward", size, mesh, lens, f"{1e3 * both:.1f} ms", "")
         *_, rest = render_times(mesh, lens, args.rounds, device, centers_alone)
         row("centres of pixels alone, through the fisheye", size, mesh, lens, f"{1e3 * rest:.1f} ms", "")
+    mesh, camera = torus_scene(64, 48, 256, 0.25, device)
+    own = OwnCamera(2 * camera.fx, size=camera.size, R=camera.R, t=camera.t)
+    *_, both = render_times(mesh, own, args.rounds, device)
+    row("render through a user's formula, forward + backward", 256, mesh, own, f"{1e3 * both:.1f} ms", "")
+    *_, both = render_times(mesh, own, args.rounds, device, forgetting)
+    row("the same, rays of pixels searched for in every step", 256, mesh, own, f"{1e3 * both:.1f} ms", "")
     source = torch.zeros(64 << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = best(lambda: target.copy_(source), args.rounds, device)
@@ -103,6 +109,23 @@ def as_fisheye(camera: dr.PinholeCamera) -> dr.FisheyeCamera:
     return dr.FisheyeCamera(
         camera.fx, camera.fy, *middle, k=(0.05, 0.01, 0.0, 0.0), size=camera.size, R=camera.R, t=camera.t
     )
+
+
+class OwnCamera(dr.Camera):
+    """A stereographic lens as a user writes it: a formula, and no inverse."""
+
+    def __init__(self, f: torch.Tensor, *, size: tuple[int, int], R: torch.Tensor, t: torch.Tensor) -> None:
+        super().__init__(size=size, R=R, t=t, f=f)
+
+    def to_pixels(self, points: torch.Tensor) -> torch.Tensor:
+        middle = points.new_tensor([self.width / 2, self.height / 2])
+        return self.f[..., None] * points[..., :2] / (points.norm(dim=-1, keepdim=True) + points[..., 2:]) + middle
+
+
+def forgetting(mesh: dr.Mesh, camera: dr.Camera) -> torch.Tensor:
+    camera.notes.clear()
+    image: torch.Tensor = dr.render(mesh, camera)
+    return image
 
 
 def covered_share(mesh: dr.Mesh, camera: dr.Camera) -> float:
