@@ -88,7 +88,7 @@ def rasterize_linear(
     """
     (height, width), num_views = size, rays.shape[0]
     kernel = _rasterizer_kernel("rasterize_linear", vertices)
-    depths, hits = _outputs((num_views, height, width), vertices)
+    depths, hits = _outputs((num_views, height, width), vertices, blank=False)  # each thread sees to its own part
     args = [
         vectors(vertices),
         vectors(xy),
@@ -295,37 +295,47 @@ def _launch_rows(
     """
     arrays = [array(output.view(-1)) for output in outputs]
     num_items = faces.shape[0] * (num_views if face_view is None else 1)
+    images = [output for output in outputs if output.ndim == 3 and not output.is_cuda]
     if num_items == 0 or outputs[0].numel() == 0:
+        _blank(images)
         return
 
-    def work(first: int, items: int, rows: tuple[int, int], band: int, mode: int) -> None:
+    def work(first: int, items: int, rows: tuple[int, int], band: int, views: tuple[int, int], mode: int) -> None:
+        if mode == WRITE_FIRST_HIT:
+            _blank([image[slice(*views), slice(*rows)] for image in images])
         bands = -(-(rows[1] - rows[0]) // band)
         launch(kernel, items * bands, [*args, bands, first, *rows, band, mode, *arrays], vertices.device)
 
     if vertices.is_cuda:
         for writing in (WRITE_DEPTH, WRITE_FACE):
-            work(0, num_items, (0, height), CUDA_BAND, int(writing))
+            work(0, num_items, (0, height), CUDA_BAND, (0, num_views), int(writing))
         return
     threads, mode = worthwhile(num_items + amount), int(WRITE_FIRST_HIT)
-    if face_view is None and num_views >= threads > 1:  # whole views
-        cuts = [faces.shape[0] * (num_views * i // threads) for i in range(threads + 1)]
-        jobs = [(a, b - a, (0, height), height, mode) for a, b in pairwise(cuts)]
+    if face_view is None and num_views >= threads > 1:
+        whole = [num_views * i // threads for i in range(threads + 1)]
+        count = faces.shape[0]
+        jobs = [(count * a, count * (b - a), (0, height), height, (a, b), mode) for a, b in pairwise(whole)]
     else:  # bands with about as many vertices each
         stride = max(len(xy) // BALANCE_SAMPLES, 1)
         cuts = balanced_cuts(xy.numpy()[::stride, 1][in_front.numpy()[::stride]], height, threads)
-        jobs = [(0, num_items, (a, b), b - a, mode) for a, b in pairwise(cuts) if b > a]
+        jobs = [(0, num_items, (a, b), b - a, (0, num_views), mode) for a, b in pairwise(cuts) if b > a]
     side_by_side(work, jobs)
 
 
-def _outputs(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+def _outputs(shape: tuple[int, ...], like: Tensor, *, blank: bool = True) -> tuple[Tensor, Tensor]:
     depths, hits = empty(shape, like), empty(shape, like, torch.int32)
     if like.is_cuda:  # an atomic minimum has to start from above
         return depths.fill_(torch.inf), hits.fill_(NO_FACE)
-    # Where one thread owns the pixel, the first depth replaces the -1. By numpy, which does not wake torch's threads:
-    # while those wait for more to do, they take the cores of ours.
-    depths.numpy().fill(torch.inf)
-    hits.numpy().fill(-1)
+    if blank:
+        _blank([depths, hits])
     return depths, hits
+
+
+def _blank(outputs: Sequence[Tensor]) -> None:
+    """Nothing is hit: depths of infinity, faces of -1, where one thread owns the pixel; the first depth replaces it."""
+    # By numpy, which does not wake torch's threads: while those wait for more to do, they take the cores of ours.
+    for output in outputs:
+        output.numpy().fill(torch.inf if output.is_floating_point() else -1)
 
 
 def _faces(hits: Tensor) -> Tensor:

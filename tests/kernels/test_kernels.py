@@ -238,7 +238,7 @@ def test_atomic_modes_agree_with_the_mode_of_one_thread_per_pixel(
     expected = everything()
     assert int(expected[0].max()) < len(faces) // 2
 
-    def outputs_for_minima(shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs_for_minima(shape: tuple[int, ...], like: Tensor, **_: bool) -> tuple[Tensor, Tensor]:
         return torch.full(shape, torch.inf, dtype=like.dtype), torch.full(shape, visibility.NO_FACE, dtype=torch.int32)
 
     monkeypatch.setattr(visibility, "side_by_side", both_modes)
