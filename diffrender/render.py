@@ -146,7 +146,8 @@ def _shows_fronts_only(scene: Scene, seen: Sightings) -> bool:
 
 def _moves(shader: Shader, scene: Scene, seen: Sightings) -> bool:
     """Whether colours may change with where on the surface they are looked up; not so those of a silhouette alone."""
-    if len(seen) == 0 or not (scene.vertices.requires_grad or seen.directions.requires_grad):
+    differentiable = (scene.vertices, seen.origins, seen.directions)
+    if len(seen) == 0 or not any(part is not None and part.requires_grad for part in differentiable):
         return False
     mesh = scene.mesh
     if shader is unlit and (mesh.vertex_colors is not None or any(m.texture is not None for m in mesh.materials)):

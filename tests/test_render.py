@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lenses import RollingShutter
 from torch import Tensor
 
 from diffrender.cameras import (
@@ -502,6 +503,23 @@ def test_materials_of_several_kinds_render_together() -> None:
     torch.testing.assert_close(image[:, 4:, :3], torch.tensor([1.0, 0.0, 0.0]).expand(8, 4, 3))
     shifted = render(mesh, PinholeCamera(1.0, 1.0, 0.25, 0.0, size=(8, 8)))  # the seam a quarter into a pixel
     torch.testing.assert_close(shifted[:, 4, :3], torch.tensor([0.8125, 0.0625, 0.0625]).expand(8, 3))
+
+
+def test_narrow_faces_are_looked_up_where_only_the_starts_of_rays_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = import_module("diffrender.render")
+    asked: list[bool] = []
+
+    def noted(*given: Any, **options: Any) -> Steps[Grazing]:
+        asked.append(True)
+        return grazing_steps(*given, **options)
+
+    monkeypatch.setattr(stage, "grazing_steps", noted)
+    ball = sphere(2)
+    velocity = torch.tensor([0.3, 0.0, 0.1], requires_grad=True)
+    camera = RollingShutter(60.0, velocity, size=(32, 32), t=(0.0, 0.1, 4.0))
+    image = render(Mesh(ball.vertices, ball.faces, vertex_colors=ball.vertices.abs()), camera)
+    assert torch.autograd.grad(image.square().sum(), velocity)[0].abs().min() > 0
+    assert asked
 
 
 def test_silhouettes_do_without_lookups_on_narrow_faces(monkeypatch: pytest.MonkeyPatch) -> None:
