@@ -148,6 +148,18 @@ def test_gradients_of_a_lens_are_those_without_notes() -> None:
     assert torch.equal(*gradients)
 
 
+def test_rays_found_in_inference_mode_stay_there() -> None:
+    body, camera = sphere(2), Counting(18.0, size=SIZE, t=AWAY)
+    body = body.replace(vertex_colors=body.vertices.abs())
+    with torch.inference_mode():
+        picture = render(body, camera)
+        assert not searched(camera)[0]
+    vertices = body.vertices.clone().requires_grad_()
+    image = render(body.replace(vertices=vertices), camera)
+    assert torch.autograd.grad(image.square().sum(), vertices)[0].any()
+    torch.testing.assert_close(image, picture, rtol=0, atol=0)
+
+
 def test_few_images_are_kept_and_none_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = Counting(9.0, size=SIZE)
     for width in range(5, 12):
