@@ -93,11 +93,6 @@ class _Note:
     parameters: list[Tensor]
     rays: PixelRays
 
-    def usable(self) -> bool:
-        """Autograd takes no tensors of inference mode."""
-        assert self.rays.directions is not None
-        return torch.is_inference_mode_enabled() or not self.rays.directions.is_inference()
-
 
 def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     """What `find` finds; or found the last time, if the camera is still the same.
@@ -112,7 +107,7 @@ def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
         return find(scene)
     key = ("rays", camera.image_map, camera.size, scene.num_views, camera.dtype, camera.device)
     note = notes.get(key)
-    if isinstance(note, _Note) and note.usable() and all(map(torch.equal, parameters, note.parameters)):
+    if isinstance(note, _Note) and all(map(torch.equal, parameters, note.parameters)):
         ours = type(camera).__module__.startswith(__name__.partition(".")[0] + ".")
         if ours or _meet_pixels(scene, note.rays):
             return note.rays

@@ -148,12 +148,13 @@ def test_gradients_of_a_lens_are_those_without_notes() -> None:
     assert torch.equal(*gradients)
 
 
-def test_rays_found_in_inference_mode_stay_there() -> None:
+def test_rays_found_in_inference_mode_serve_autograd_as_well() -> None:
     body, camera = sphere(2), Counting(18.0, size=SIZE, t=AWAY)
     body = body.replace(vertex_colors=body.vertices.abs())
     with torch.inference_mode():
         picture = render(body, camera)
         assert not searched(camera)[0]
+    assert not searched(camera)[0]
     vertices = body.vertices.clone().requires_grad_()
     image = render(body.replace(vertices=vertices), camera)
     assert torch.autograd.grad(image.square().sum(), vertices)[0].any()
