@@ -36,7 +36,7 @@ class RayTree:
         boxes: centers and halves, [B * T, 3] each, of the unit directions of all levels, leaves first; a negative half:
             empty.
         moment_boxes: the same for origin x unit direction; None with `origins`.
-        reach: [4] the middle of all origins, and how far they are from it at most; zeros without `origins`.
+        reach: [4] the middle of all origins, and how far they are from it at most; zeros where there are none.
         level_start: where each level starts among the T boxes, and T.
     """
 
@@ -132,7 +132,7 @@ def build_ray_tree(origins: Tensor | None, directions: Tensor, slots: Tensor) ->
     launch_ranges(kernel, num_views * counts[0], inputs, outputs, directions, MIN_LEAVES)
     for part in [boxes] if origins is None else [boxes, moments]:
         _raise_boxes(part, num_views, counts, level_start)
-    reach = directions.new_zeros(4) if origins is None else _reach(origins)
+    reach = _reach(origins) if origins is not None and len(origins) else directions.new_zeros(4)
     return RayTree(kept, origins, directions, boxes, None if origins is None else moments, reach, level_start)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffrender.kernels import build_ray_tree, image_slots, ray_tree, scattered_slots, sort_rays
+from diffrender.kernels import build_ray_tree, first_hit, image_slots, ray_tree, scattered_slots, sort_rays
 
 
 def expected_boxes(slots: np.ndarray, values: np.ndarray, usable: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -97,3 +97,11 @@ def test_a_ray_that_is_no_number_goes_through_some_run() -> None:
     rays = sort_rays(torch.zeros(4, dtype=torch.int64), xy, None, torch.ones(4, 3), 1, (3, 20))
     assert rays.order.sort().values.tolist() == [0, 1, 2, 3]
     assert rays.run_start[-1] == 4
+
+
+@pytest.mark.parametrize("central", [True, False])
+def test_no_rays_meet_no_faces(central: bool) -> None:
+    none = torch.zeros(0, 3)
+    tree = build_ray_tree(None if central else none, none, scattered_slots(none[:, 0].long(), none[:, :2], 2))
+    face, depth = first_hit(torch.eye(3), torch.tensor([[0, 1, 2]]), torch.tensor([1]), tree, z_depth=False)
+    assert len(face) == len(depth) == 0
