@@ -4,20 +4,23 @@ For cameras whose rays are not affine in the pixel, and for those most whose inv
 part of the work of a render, and the same from step to step of a fit, unless the camera is fitted as well.
 """
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .cameras import LinearRays
+from .cameras.base import Notes
 from .derivatives import is_plain_autograd
 from .kernels import RayTree, build_ray_tree, image_slots
 from .scene import Scene
 
-MOST_PIXELS = 1 << 22  # of all images of a batch: the rays of more are not kept
-MOST_IMAGES = 4  # sizes or batches of a camera, and of its copies, whose rays are kept
+MOST_PIXELS = 1 << 22  # of all images of all cameras, at some 34 bytes: what was not used for longest is forgotten
 SLACK = 1024  # epsilons of the image's size: searches for an inverse are content with half of that
 
 
@@ -94,6 +97,40 @@ class _Note:
     rays: PixelRays
 
 
+class _Recent:
+    """Who keeps rays, the latest last: memory has one bound for all cameras, of which there may be hundreds."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._entries: dict[tuple[int, Any], tuple[weakref.ref[Notes], int]] = {}
+
+    def used(self, notes: Notes, key: Any) -> None:
+        """Put what is kept under `key` last."""
+        with self._lock:
+            entry = self._entries.pop((id(notes), key), None)
+            if entry is not None:
+                self._entries[id(notes), key] = entry
+
+    def keep(self, notes: Notes, key: Any, note: _Note, pixels: int) -> None:
+        """Keep `note` of so many pixels, and forget what is too much, the oldest first."""
+        with self._lock:
+            self._entries.pop((id(notes), key), None)
+            notes[key] = note
+            self._entries[id(notes), key] = weakref.ref(notes), pixels
+            self._entries = {where: entry for where, entry in self._entries.items() if entry[0]() is not None}
+            left = sum(count for _, count in self._entries.values())
+            while left > MOST_PIXELS:
+                where = next(iter(self._entries))
+                owner, count = self._entries.pop(where)
+                left -= count
+                held = owner()
+                if held is not None:
+                    held.pop(where[1], None)
+
+
+_RECENT = _Recent()
+
+
 def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     """What `find` finds; or found the last time, if the camera is still the same.
 
@@ -110,6 +147,7 @@ def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     if isinstance(note, _Note) and all(map(torch.equal, parameters, note.parameters)):
         ours = type(camera).__module__.startswith(__name__.partition(".")[0] + ".")
         if ours or _meet_pixels(scene, note.rays):
+            _RECENT.used(notes, key)
             return note.rays
     with torch.enable_grad():  # else nobody would know whether something moves that is no parameter
         rays = find(scene)
@@ -117,9 +155,7 @@ def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     if rays.moves:
         still = PixelRays(None, None, rays.directions.detach(), rays.frames)
         return rays if torch.is_grad_enabled() else still
-    for oldest in [other for other in list(notes) if other[0] == "rays"][: 1 - MOST_IMAGES]:
-        notes.pop(oldest, None)  # other threads may have been here
-    notes[key] = _Note([p.clone() for p in parameters], rays)
+    _RECENT.keep(notes, key, _Note([p.clone() for p in parameters], rays), pixels)
     return rays
 
 

@@ -161,15 +161,27 @@ def test_rays_found_in_inference_mode_serve_autograd_as_well() -> None:
     torch.testing.assert_close(image, picture, rtol=0, atol=0)
 
 
-def test_few_images_are_kept_and_none_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    camera = Counting(9.0, size=SIZE)
-    for width in range(5, 12):
-        searched(camera.resize((4, width)))
-    assert len(camera.notes) == stage.MOST_IMAGES
-    assert not searched(camera.resize((4, 11)))[0]
-    assert searched(camera.resize((4, 5)))[0]
-    camera.notes.clear()
+def test_the_rays_of_all_cameras_together_have_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = SIZE[0] * SIZE[1]
+    monkeypatch.setattr(stage, "MOST_PIXELS", 3 * pixels)
+    monkeypatch.setattr(stage, "_RECENT", stage._Recent())
+    cameras = [Counting(9.0 + 0.1 * i, size=SIZE) for i in range(4)]
+    for camera in cameras[:3]:
+        assert searched(camera)[0]
+    assert not searched(cameras[0])[0]  # the first was used last
+    assert searched(cameras[3])[0]
+    assert [bool(camera.notes) for camera in cameras] == [True, False, True, True]
+    assert not searched(cameras[0])[0]
+    assert searched(cameras[1])[0]
+    assert not cameras[2].notes
+    del cameras[0], camera  # its rays go with it, and make room
+    assert searched(cameras[1])[0]
+    assert all(camera.notes for camera in cameras)
+
+
+def test_rays_of_too_many_pixels_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "MOST_PIXELS", 30)
+    camera = Counting(9.0, size=SIZE)
     assert searched(camera)[0]
     assert searched(camera)[0]
     assert not camera.notes
