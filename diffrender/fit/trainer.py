@@ -20,6 +20,7 @@ from ..regularizers import edge_length, laplacian_smoothness, normal_consistency
 from ..remesh import remesh
 from ..resurface import resurface
 from ..unwrap import unwrap
+from .gauge import common_motions, take_out
 from .model import Optics, take_pictures
 from .paint import COLOR_STEP, TexturePaint, VertexPaint
 from .refine import edge_lengths
@@ -54,7 +55,7 @@ OPTICS_STEP = {
 }  # in their units
 SATURATED = 254.5 / 255  # sRGB
 SHEEN = 0.003  # of squared shares of lights: where few views see a colour, it looks the same from everywhere
-POSES = 0.1  # of mean squared turns and shifts: of all ways to turn object and cameras together, the one near the start
+POSES = 0.1  # of mean squared turns and shifts: what pictures hardly show stays as it was
 WARMUP = 0.1  # of a stage, until steps are whole: the first ones know little of second moments, and fold the mesh
 LAST_STEP = 0.1  # of the first one, at the end of a stage
 
@@ -114,6 +115,7 @@ class Trainer:
         self.incidents: list[str] = []
         self.seconds = 0.0
         self._optics = Optics.ideal(len(images), settings.sheen, self.device)
+        self._common_motions = common_motions(images.cameras)
         if state is None:
             started = time.perf_counter()
             start, self.incidents = start_mesh(images, settings)
@@ -180,6 +182,8 @@ class Trainer:
             optimizer.step()
         with torch.no_grad():
             self._colors[:, :3].clamp_(min=0)
+        if self.settings.fit_cameras and self.settings.fit_shape:
+            take_out(self._common_motions, self._optics.turns, self._optics.shifts)
         _check_finite("a parameter", parameters)
         self._in_stage += 1
         return Record(len(self.history), self._stage, *losses.tolist())
