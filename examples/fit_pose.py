@@ -4,7 +4,7 @@
 
 Gradients of an image reach as far as its pixels are large, and as far as parts overlap: a spout cannot be pulled to
 where it should be from the other side of the pot. So there are several starts, and several scales. First 24 x 24
-pixels, where nine guesses around the start are followed together; the three that fit best go on to 60 x 60, and the
+pixels, where fifteen guesses around the start are followed together; the five that fit best go on to 60 x 60, and the
 best of those to 120 x 120. `camera.resize` keeps the half pixels right on the way.
 """
 
@@ -50,11 +50,12 @@ with torch.no_grad():
     photograph = pictures(true_rotation[None], true_shift[None], 240, 3)[0]
 
 # The start: turned about a random axis, and moved by 0.3. The guesses: the start itself, and turned by 50 degrees about
-# eight axes, the corners of a cube. The unknowns are a rotation vector before each guess, and a shift.
+# fourteen axes, to the corners and sides of a cube. The unknowns are a rotation vector before each guess, and a shift.
 axis, direction = torch.nn.functional.normalize(torch.randn(2, 3), dim=-1)
 start = dr.so3_exp(math.radians(args.degrees) * axis) @ true_rotation
 corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) / math.sqrt(3)
-guesses = dr.so3_exp(math.radians(50.0) * torch.cat([torch.zeros(1, 3), corners])) @ start  # [9, 3, 3]
+axes = torch.cat([torch.zeros(1, 3), corners, torch.eye(3), -torch.eye(3)])
+guesses = dr.so3_exp(math.radians(50.0) * axes) @ start  # [15, 3, 3]
 shifts = (true_shift + 0.3 * direction).repeat(len(guesses), 1)
 
 
@@ -66,7 +67,7 @@ def degrees_off(rotation: Tensor) -> float:
 
 
 panels = [photograph, pictures(start[None], shifts[:1], 240, 3)[0]]
-for size, kept, length in ((24, 3, 0.06), (60, 1, 0.02), (120, 1, 0.005)):
+for size, kept, length in ((24, 5, 0.06), (60, 1, 0.02), (120, 1, 0.005)):
     target = dr.to_nhwc(torch.nn.functional.adaptive_avg_pool2d(dr.to_nchw(photograph), size))
     turns = torch.zeros(len(guesses), 3, requires_grad=True)
     shifts.requires_grad_()
