@@ -239,5 +239,4 @@ def _rays_to(
 def _flags(scene: Scene, view: Tensor, face: Tensor) -> Tensor:
     """[B, F] or [1, F] bool, with the flags of faces in views set."""
     flags = torch.zeros(scene.copies, scene.mesh.num_faces, dtype=torch.bool, device=face.device)
-    item = face if scene.face_view is not None else face + view * scene.mesh.num_faces
-    return flags.view(-1).index_fill(0, item, True).view_as(flags)
+    return flags.view(-1).index_fill(0, scene.drawn(view, face), True).view_as(flags)

@@ -140,8 +140,7 @@ def _shows_fronts_only(scene: Scene, seen: Sightings) -> bool:
         with torch.no_grad():
             return bool(fragments_of(scene, seen).front.all())
     outside = seen_from_outside(scene.vertices.detach(), scene.faces, scene.vertex_stride, scene.copies)
-    item = seen.face_index if scene.copies == 1 else seen.face_index + seen.view * scene.mesh.num_faces
-    return bool(outside.index_select(0, item).all())
+    return bool(outside.index_select(0, scene.drawn(seen.view, seen.face_index)).all())
 
 
 def _moves(shader: Shader, scene: Scene, seen: Sightings) -> bool:

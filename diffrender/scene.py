@@ -188,6 +188,10 @@ class Scene:
         """[N] where in `vertices` the copies for views [N] begin; None: there is one copy."""
         return view * self.vertex_stride if self.copies > 1 else None
 
+    def drawn(self, view: Tensor, face_index: Tensor) -> Tensor:
+        """[N] faces [N] in views [N], counted through all copies of all faces."""
+        return face_index if self.copies == 1 else face_index + view * self.mesh.num_faces
+
     def corners(self, view: Tensor, face_index: Tensor) -> Tensor:
         """Indices [N, 3] into `vertices` of the corners of faces [N] in views [N]."""
         return corner_index(self.faces, face_index, self.offsets(view))

@@ -75,8 +75,7 @@ def at_turn(scene: Scene, turning: Tensor, seen: Sightings, cosine: float) -> Te
     Where a face turns, what is seen on it moves like 1 / cos (of the angle between ray and normal), without bound; and
     edges there have points on the very ray that lies in the face's plane, where their colours are asked for.
     """
-    item = seen.face_index + (turning.shape[1] * seen.view if len(turning) > 1 else 0)
-    on = turning.reshape(-1).index_select(0, item)
+    on = turning.reshape(-1).index_select(0, scene.drawn(seen.view, seen.face_index))
     index = on.nonzero().squeeze(-1)
     view, face, ray = (x.index_select(0, index) for x in (seen.view, seen.face_index, seen.directions))
     a, b, c = scene.vertices.detach()[scene.corners(view, face)].unbind(1)

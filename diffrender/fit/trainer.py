@@ -115,7 +115,8 @@ class Trainer:
         self.incidents: list[str] = []
         self.seconds = 0.0
         self._optics = Optics.ideal(len(images), settings.sheen, self.device)
-        self._common_motions = common_motions(images.cameras)
+        together = settings.fit_cameras and settings.fit_shape  # then both may drift off
+        self._common_motions = common_motions(images.cameras) if together else None
         if state is None:
             started = time.perf_counter()
             start, self.incidents = start_mesh(images, settings)
@@ -182,7 +183,7 @@ class Trainer:
             optimizer.step()
         with torch.no_grad():
             self._colors[:, :3].clamp_(min=0)
-        if self.settings.fit_cameras and self.settings.fit_shape:
+        if self._common_motions is not None:
             take_out(self._common_motions, self._optics.turns, self._optics.shifts)
         _check_finite("a parameter", parameters)
         self._in_stage += 1
