@@ -95,7 +95,7 @@ class _Segments:
 
     line: Tensor  # [K]
     span: Tensor  # [K, 2]
-    xy: Tensor  # [K, 2, 2]
+    xy: Tensor  # [K, 2, 2]; differentiable for linear cameras
     depth: Tensor  # [K, 2]
 
 
@@ -150,17 +150,13 @@ def boundary_steps(
         lines = _with_curves(scene, lines, cull_backfaces)
     lines = _with_cuts(scene, lines, cull_backfaces)
     lines = _with_rim(scene, rays, lines, face_image)
-    with torch.no_grad():
-        segments = _segments(scene, lines)
+    segments = _segments(scene, lines)
     pieces = yield from _visible_pieces(scene, lines, segments, cull_backfaces or only_fronts)
     with torch.no_grad():
         view = lines.view.index_select(0, pieces.line)
         start, unsure, unsure_face = _starts(scene, rays, pieces, view, cull_backfaces)
 
-    used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
-    parts = segments.line.index_select(0, used), segments.span.index_select(0, used)
-    ends = _project_points(scene, lines, *parts)[0]  # [U, 2, 2], differentiable
-    ends = ends.index_select(0, segment)
+    ends = _ends_of_pieces(scene, lines, segments, pieces)  # [M, 2, 2], differentiable
     with torch.no_grad():
         hand = rays.hand.to(ends.dtype).index_select(0, view)
         center, origins, directions = start
@@ -240,7 +236,8 @@ def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     with torch.no_grad():
         chosen, left, right = edge_sides(
             scene.vertices, scene.faces, topology, scene.vertex_stride, scene.copies,
-            None if parts is None else (parts.item, parts.rays), faceted=faceted, cull=cull_backfaces,
+            None if parts is None else (parts.item, parts.rays), scene.outside if parts is None else None,
+            faceted=faceted, cull=cull_backfaces,
         )  # fmt: skip
         item = chosen if parts is None else parts.item.index_select(0, chosen)
         if scene.face_view is None:
@@ -366,23 +363,42 @@ def _added(
 
 def _segments(scene: Scene, lines: _Lines) -> _Segments:
     """Cut lines to the camera's domain, into parts that are straight in the image to `MAX_SAG` pixels."""
-    index = torch.arange(len(lines.view), device=lines.view.device)
-    span = lines.points.new_tensor([0.0, 1.0]).expand(len(index), 2)
-    if scene.linear_rays is not None:
+    if scene.linear_rays is None:
+        with torch.no_grad():
+            return _bent_segments(scene, lines)
+    with torch.no_grad():
+        index = torch.arange(len(lines.view), device=lines.view.device)
+        span = lines.points.new_tensor([0.0, 1.0]).expand(len(index), 2)
         if scene.camera.is_central:
             ends = _end_points(lines, index)
             index, span = _in_front(ends[..., 2], ends, index, span)
-    else:
-        index, span = _bend(scene, lines)
     xy, depth = _project_points(scene, lines, index, span)
-    if scene.linear_rays is None:
-        index, span, xy, depth, stray = _straightened(scene, lines, index, span, xy, depth)
+    usable = torch.isfinite(xy.detach()).flatten(1).all(-1)
+    if not bool(usable.all()):  # once more, without what would turn gradients into NaN
+        index, span = index[usable], span[usable]
+        xy, depth = _project_points(scene, lines, index, span)
+    return _Segments(index, span, xy, depth.detach())
+
+
+def _bent_segments(scene: Scene, lines: _Lines) -> _Segments:
+    """The same for cameras that bend lines."""
+    index, span = _bend(scene, lines)
+    xy, depth = _project_points(scene, lines, index, span)
+    index, span, xy, depth, stray = _straightened(scene, lines, index, span, xy, depth)
+    # A chord that its own middle is far away from jumps across a seam or out of the domain.
     usable = torch.isfinite(xy).flatten(1).all(-1)
-    if scene.linear_rays is None:
-        # A chord that its own middle is far away from jumps across a seam or out of the domain.
-        usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
+    usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
     keep = usable.nonzero().squeeze(-1)
     return _Segments(*(x.index_select(0, keep) for x in (index, span, xy, depth)))
+
+
+def _ends_of_pieces(scene: Scene, lines: _Lines, segments: _Segments, pieces: _Pieces) -> Tensor:
+    """Pixels [M, 2, 2], differentiable, of the ends of the segments that pieces are parts of."""
+    if scene.linear_rays is not None:
+        return segments.xy.index_select(0, pieces.segment)
+    used, segment = torch.unique_consecutive(pieces.segment, return_inverse=True)
+    parts = segments.line.index_select(0, used), segments.span.index_select(0, used)
+    return _project_points(scene, lines, *parts)[0].index_select(0, segment)
 
 
 def _end_points(lines: _Lines, line: Tensor) -> Tensor:
@@ -463,22 +479,29 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     segment, low, high, pixel = split_at_crossings(segments.xy, *pieces)
     line = segments.line.index_select(0, segment)
     view = lines.view.index_select(0, line)
-    point, along, center, at_center = piece_middles(
+    point, along, xy, center, at_center = piece_middles(
         segments.xy, segments.span, segments.depth, segments.line, lines.ends, lines.points.detach(),
         segment, low, high, pixel, scene.camera.size,
         central=scene.camera.is_central, near_center=AT_CENTER * _rounding(scene, segments.xy),
     )  # fmt: skip
-    xy, depth = scene.project_at(view, point)
-    through = origins, directions = scene.rays_at(view, xy)
+    through = None
+    if scene.linear_rays is None:
+        xy, depth = scene.project_at(view, point)
+        through = scene.rays_at(view, xy)
+    else:
+        depth = point[:, 2]
     sure = depth > 0
     skip_faces = None
     if lines.faces is not None:
         skip_faces = lines.faces.index_select(0, line)
         sure |= (skip_faces[:, 0] >= 0) & (skip_faces[:, 1] < 0)  # a cut, at the depth 0
-    if scene.linear_rays is None:
-        sure &= torch.cosine_similarity(point - origins, directions, dim=-1) > SAME_RAY
+    if through is not None:
+        sure &= torch.cosine_similarity(point - through[0], through[1], dim=-1) > SAME_RAY
     if scene.camera.is_central:
         directions = point / depth.unsqueeze(-1)
+        origins = torch.zeros_like(directions[:1]).expand_as(directions)
+    else:
+        origins, directions = through or scene.rays_at(view, xy)
     left, right = (face.index_select(0, line) for face in (lines.left, lines.right))
     to_left = torch.linalg.cross(directions, along)
     # An edge that lies in another surface, like that of a box on the floor, is as visible as the surface.
@@ -509,7 +532,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     )
     left, right = (torch.where(face == -1, behind, face).clamp(min=-1) for face in (left, right))
     known = None
-    if scene.linear_rays is None:
+    if through is not None:
         known = through[0].index_select(0, keep), through[1].index_select(0, keep)
     return _Pieces(segment, low, high, line, xy, pixel, center, at_center, left, right, known)
 

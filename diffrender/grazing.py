@@ -127,13 +127,13 @@ def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazin
         xy = scene.project_at(view, points)[0].to(points.dtype)
         stray = (xy - found.xy).norm(dim=-1)
         marked = marked.index_fill(0, faces.whole[owner[~(stray < MAX_STRAY)]], False)[faces.whole]
-    through = scene.rays_at(view, xy)
-    rays, sure = _rays_to(scene, view, xy, points, through, cull_backfaces)
+    rays, through, sure = _rays_to(scene, view, xy, points, cull_backfaces)
     first, _ = yield rays
-    seen = (sure & (first == face) & marked[owner]).nonzero().squeeze(-1)
+    found_there = (first == face) & marked.index_select(0, owner)
+    seen = (found_there if sure is None else found_there & sure).nonzero().squeeze(-1)
     view, pixel, face, xy, area = _picked(seen, view, view * (height * width) + pixel, face, xy, found.area)
     known = None
-    if scene.linear_rays is None:
+    if scene.linear_rays is None and through is not None:
         known = through[0].index_select(0, seen), through[1].index_select(0, seen)
     return Grazing(view, pixel, face, xy, area, _flags(scene, faces.view[marked], faces.face[marked]), known)
 
@@ -220,20 +220,23 @@ def _at_corners(scene: Scene, values: Tensor, view: Tensor, face: Tensor) -> Ten
 
 
 def _rays_to(
-    scene: Scene, view: Tensor, xy: Tensor, points: Tensor, through: tuple[Tensor, Tensor], cull: bool
-) -> tuple[AskedRays, Tensor]:
-    """The rays to points [K, 3], which project to `xy` [K, 2], and [K] whether they are truly seen there.
+    scene: Scene, view: Tensor, xy: Tensor, points: Tensor, cull: bool
+) -> tuple[AskedRays, tuple[Tensor, Tensor] | None, Tensor | None]:
+    """The rays to points [K, 3], which project to `xy` [K, 2]; those through these pixels; [K] whether they agree.
 
-    That is, whether the rays `through` these pixels meet them.
+    That is, whether points are truly seen there. Nobody has to ask one centre whose image is straight.
     """
-    origins, directions = (x.to(points.dtype) for x in through)
-    sure = torch.ones_like(view, dtype=torch.bool)
+    through, sure = None, None
+    if scene.linear_rays is None or not scene.camera.is_central:
+        through = scene.rays_at(view, xy)
+        origins, directions = (x.to(points.dtype) for x in through)
     if scene.linear_rays is None:
         sure = torch.cosine_similarity(points - origins, directions, dim=-1) > SAME_RAY
     if scene.camera.is_central:  # through the point itself: does not miss a face as narrow as the rounding of a pixel
         length = points[:, 2:] if scene.linear_rays is not None else points.norm(dim=-1, keepdim=True)
         directions = points / length  # of like length: the boxes of a tree of rays are then small
-    return AskedRays(view, xy, origins, directions, cull_backfaces=cull), sure
+        origins = torch.zeros_like(points[:1]).expand_as(points)
+    return AskedRays(view, xy, origins, directions, cull_backfaces=cull), through, sure
 
 
 def _flags(scene: Scene, view: Tensor, face: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
 from .grazing import Grazing, grazing_steps, nowhere_grazing
-from .kernels import composite_rows, pixel_places, seen_from_outside
+from .kernels import composite_rows, pixel_places
 from .mesh import Mesh
 from .pixel_rays import PixelRays, pixel_rays
 from .precision import full_precision
@@ -139,8 +139,7 @@ def _shows_fronts_only(scene: Scene, seen: Sightings) -> bool:
     if not scene.camera.is_central:
         with torch.no_grad():
             return bool(fragments_of(scene, seen).front.all())
-    outside = seen_from_outside(scene.vertices.detach(), scene.faces, scene.vertex_stride, scene.copies)
-    return bool(outside.index_select(0, scene.drawn(seen.view, seen.face_index)).all())
+    return bool(scene.outside.index_select(0, scene.drawn(seen.view, seen.face_index)).all())
 
 
 def _moves(shader: Shader, scene: Scene, seen: Sightings) -> bool:

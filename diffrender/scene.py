@@ -14,7 +14,15 @@ from torch import Tensor
 from .cameras import Camera, LinearRays
 from .checks import extremes, shape_of
 from .derivatives import is_plain_autograd
-from .kernels import affine_rays, corner_index, project_linear, slots_in_groups, sort_keys, to_cameras
+from .kernels import (
+    affine_rays,
+    corner_index,
+    project_linear,
+    seen_from_outside,
+    slots_in_groups,
+    sort_keys,
+    to_cameras,
+)
 from .mesh import Mesh, join
 from .topology import Topology
 
@@ -95,6 +103,12 @@ class Scene:
         """Pixels [P, 2] and depth [P] of all vertices, without gradient, as `project` says."""
         with torch.no_grad():
             return self.project_at(self.view_of_vertices, self.vertices.detach())
+
+    @cached_property
+    def outside(self) -> Tensor:
+        """[copies * F] bool, whether the outside of a face is turned to the camera, which has one centre."""
+        assert self.camera.is_central
+        return seen_from_outside(self.vertices.detach(), self.faces, self.vertex_stride, self.copies)
 
     @cached_property
     def vertex_rays(self) -> Tensor:

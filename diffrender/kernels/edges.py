@@ -33,6 +33,7 @@ def edge_sides(
     vertex_stride: int,
     copies: int,
     looks: tuple[Tensor, Tensor] | None,
+    outside: Tensor | None,
     *,
     faceted: bool,
     cull: bool,
@@ -46,6 +47,7 @@ def edge_sides(
         vertex_stride, copies: how far the copies are apart in `vertices`, and how many there are.
         looks: parts of edges, [I] index `copy * E + edge` and [I, 3] direction in which each is seen; None: every edge
             as seen from the origin.
+        outside: [copies * F] bool as `seen_from_outside` returns it; None: with `looks`.
         faceted: the shading jumps at every edge.
         cull: faces seen from behind do not exist.
 
@@ -58,6 +60,7 @@ def edge_sides(
     item, rays = (topology.edge_start, vertices) if looks is None else looks
     left = torch.empty(count, dtype=torch.int32, device=vertices.device)
     right = torch.empty_like(left)
+    assert (looks is None) != (outside is None)
     inputs = [
         vectors(vertices),
         array(faces),
@@ -65,6 +68,7 @@ def edge_sides(
         array(item.contiguous()),
         vectors(rays.contiguous()),
         int(looks is None),
+        array(topology.forward.view(torch.uint8) if outside is None else outside.view(torch.uint8)),
         array(topology.edges),
         array(topology.edge_start),
         array(topology.edge_halfedges),
@@ -145,7 +149,7 @@ def piece_middles(
     *,
     central: bool,
     near_center: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Where the middles of pieces are on their lines in space.
 
     Args:
@@ -160,13 +164,14 @@ def piece_middles(
         near_center: pixels.
 
     Returns:
-        [M, 3] the middles, [M, 3] the whole lines from end to end, [M, 2] the centres of the pixels, and [M] bool
-        whether an end of the piece is nearer to that than `near_center`.
+        [M, 3] the middles, [M, 3] the whole lines from end to end, [M, 2] the middles in the image, where that keeps
+        lines straight, [M, 2] the centres of the pixels, and [M] bool whether an end of the piece is nearer to that
+        than `near_center`.
     """
     kernel = load_kernel(make_edge_kernels, "piece_middles", segments)
     count = len(segment)
     middle, along = segments.new_empty(2, count, 3)
-    center = segments.new_empty(count, 2)
+    xy, center = segments.new_empty(2, count, 2)
     at_center = torch.empty(count, dtype=torch.uint8, device=segment.device)
     inputs = [
         vectors(segments),
@@ -177,9 +182,9 @@ def piece_middles(
         int(central),
         near_center,
     ]
-    outputs = [vectors(middle), vectors(along), vectors(center), array(at_center)]
+    outputs = [vectors(middle), vectors(along), vectors(xy), vectors(center), array(at_center)]
     launch_ranges(kernel, count, inputs, outputs, segments, MIN_EDGES)
-    return middle, along, center, at_center.view(torch.bool)
+    return middle, along, xy, center, at_center.view(torch.bool)
 
 
 def hidden_area(

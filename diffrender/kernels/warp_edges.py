@@ -44,12 +44,24 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         return wp.cross(vertices[offset + faces[face, 1]] - a, vertices[offset + faces[face, 2]] - a)
 
     @wp.func
-    def turning(normal: vec3, corner: vec3, ray: vec3, central: int):
-        """Which side of a face is seen: from the origin one for all its edges, which keeps silhouettes closed loops."""
-        towards = ray
+    def side_seen(
+        face: wp.int64,
+        offset: wp.int64,
+        drawn: wp.int64,
+        ray: vec3,
+        central: int,
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        outside: wp.array(dtype=wp.uint8),
+    ):
+        """-1 for the outside of a face: from the origin the same for all its edges, so that silhouettes are closed."""
+        sign = int(-1)
         if central != 0:
-            towards = corner
-        return wp.where(dot3(normal, towards) >= real(0.0), 1, -1)
+            if outside[drawn + face] == wp.uint8(0):
+                sign = 1
+        elif dot3(face_normal(face, offset, vertices, faces), ray) >= real(0.0):
+            sign = 1
+        return sign
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def seen_from_outside(
@@ -65,8 +77,8 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         face = wp.int64(index)
         offset = wp.int64(copy) * vertex_stride
         corner = vertices[offset + faces[face, 0]]
-        sign = turning(face_normal(face, offset, vertices, faces), corner, corner, 1)
-        outside[item] = wp.uint8(wp.where(sign < 0, 1, 0))
+        inside = dot3(face_normal(face, offset, vertices, faces), corner) >= real(0.0)
+        outside[item] = wp.uint8(wp.where(inside, 0, 1))
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def edge_sides(
@@ -76,6 +88,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         items: wp.array(dtype=wp.int64),
         rays: wp.array(dtype=vec3),
         central: int,
+        outside: wp.array(dtype=wp.uint8),
         edges: wp.array2d(dtype=wp.int64),
         edge_start: wp.array(dtype=wp.int64),
         halfedges: wp.array(dtype=wp.int64),
@@ -90,21 +103,18 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         """The face in front on each side of an edge, -1 for none; NO_CANDIDATE where the image cannot jump."""
         item = first + wp.tid()
         whole = item
+        ray = vec3(real(0.0))
         if central == 0:
             whole = int(items[item])
+            ray = rays[item]
         edge, copy = within_copy(whole, edges.shape[0])
         offset = wp.int64(copy) * vertex_stride
-        start = vertices[offset + edges[edge, 0]]
-        end = vertices[offset + edges[edge, 1]]
-        ray = start + end
-        if central == 0:
-            ray = rays[item]
+        drawn = wp.int64(copy) * wp.int64(faces.shape[0])
         on_left = int(0)
         on_right = int(0)
         for place in range(int(edge_start[edge]), int(edge_start[edge + 1])):
             face = halfedges[place] // wp.int64(3)
-            normal = face_normal(face, offset, vertices, faces)
-            sign = turning(normal, vertices[offset + faces[face, 0]], ray, central)
+            sign = side_seen(face, offset, drawn, ray, central, vertices, faces, outside)
             if cull == 0 or sign < 0:
                 if (sign > 0) == (forward[place] != wp.uint8(0)):
                     on_left += 1
@@ -121,6 +131,10 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         # Of the faces on one side the one is in front whose depth grows slowest away from the edge. With p on the edge
         # and u pointing to the faces' side, the ray p + h u meets the plane with normal N at the depth
         # (p . N) / ((p + h u) . N), which falls with h at the rate (u . N) / (p . N).
+        start = vertices[offset + edges[edge, 0]]
+        end = vertices[offset + edges[edge, 1]]
+        if central != 0:
+            ray = start + end
         left_face = int(-1)
         right_face = int(-1)
         left_rate = real(0.0)
@@ -128,7 +142,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         for place in range(int(edge_start[edge]), int(edge_start[edge + 1])):
             face = halfedges[place] // wp.int64(3)
             normal = face_normal(face, offset, vertices, faces)
-            sign = turning(normal, vertices[offset + faces[face, 0]], ray, central)
+            sign = side_seen(face, offset, drawn, ray, central, vertices, faces, outside)
             if cull == 0 or sign < 0:
                 rate = dot3(wp.cross(ray, end - start), normal) / dot3(ray, normal)
                 is_left = (sign > 0) == (forward[place] != wp.uint8(0))
@@ -323,6 +337,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         first: int,
         middles: wp.array(dtype=vec3),
         alongs: wp.array(dtype=vec3),
+        xy: wp.array(dtype=vec2),
         centers: wp.array(dtype=vec2),
         at_center: wp.array(dtype=wp.uint8),
     ):
@@ -347,6 +362,7 @@ def make_edge_kernels(real: Any) -> EdgeKernels:
         center = wide2(wp.float64(column) + half, wp.float64(row) + half)
         centers[i] = vec2(real(center[0]), real(center[1]))
         piece = piece_of(wp.int64(i), segments, piece_segment, lows, highs)
+        xy[i] = vec2(real(piece[0] + half * piece[2]), real(piece[1] + half * piece[3]))
         low = wide2(piece[0], piece[1]) - center
         high = wp.abs(low + wide2(piece[2], piece[3]))
         low = wp.abs(low)

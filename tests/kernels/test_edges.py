@@ -136,7 +136,10 @@ def test_sides_of_edges_are_those_found_face_by_face(faceted: bool, cull: bool) 
     )
     offset = torch.tensor([0.3, -0.2, 4.0], dtype=torch.float64)
     vertices, topology = mesh.vertices + offset, mesh.topology
-    chosen, left, right = edge_sides(vertices, mesh.faces, topology, len(vertices), 1, None, faceted=faceted, cull=cull)
+    outside = seen_from_outside(vertices, mesh.faces, len(vertices), 1)
+    chosen, left, right = edge_sides(
+        vertices, mesh.faces, topology, len(vertices), 1, None, outside, faceted=faceted, cull=cull
+    )
     found = {int(e): (int(a), int(b)) for e, a, b in zip(chosen, left, right, strict=True)}
     for edge, (low, high) in enumerate(topology.edges.tolist()):
         start, end = vertices[low], vertices[high]
