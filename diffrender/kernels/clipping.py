@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from .arrays import array, vectors
-from .launch import launch_ranges, load_kernel
+from .launch import LANES, launch_ranges, load_kernel
 from .warp_clipping import make_clipping_kernels
 
-MIN_SHARE = 16384  # fewer faces are not worth a second thread
+MIN_SHARE = 16384  # fewer faces or parts are not worth a second thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,9 @@ def steep_faces(
     Returns:
         Index [C], ascending, into the copies * F faces and |cos| [C].
     """
-    kernel = load_kernel(make_clipping_kernels, "steep_faces", vertices)  # before there are arrays: it starts Warp
+    kernel = load_kernel(
+        make_clipping_kernels, "steep_faces", vertices, LANES[vertices.device.type]
+    )  # before there are arrays: it starts Warp
     count = copies * faces.shape[0]
     cosines = vertices.new_zeros(count)
     inputs = [
@@ -85,8 +87,10 @@ def steep_faces(
 def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
     """Cut triangles [T, 3, 2] (finite pixels, float64, either orientation) at the pixels of a (height, width) image."""
     assert triangles.dtype == torch.float64, "areas of slivers want all digits"
-    counting, filling = (
-        load_kernel(make_clipping_kernels, name, triangles) for name in ("count_pixels", "fill_pixels")
+    lanes = LANES[triangles.device.type]
+    counting, listing, filling = (
+        load_kernel(make_clipping_kernels, name, triangles, lanes)
+        for name in ("count_pixels", "list_pixels", "fill_pixels")
     )
     count, device = triangles.shape[0], triangles.device
     counts = torch.zeros(count, dtype=torch.int32, device=device)
@@ -94,11 +98,14 @@ def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:
     launch_ranges(counting, count, [corners, *size], [array(counts)], triangles, MIN_SHARE)
     ends = counts.cumsum(0)
     total = int(ends[-1]) if count else 0
-    triangle, pixel = (torch.zeros(total, dtype=torch.int64, device=device) for _ in range(2))
-    area, centroid = triangles.new_zeros(total), triangles.new_zeros(total, 2)
-    outputs = [array(triangle), array(pixel), array(area), vectors(centroid)]
+    triangle, pixel = torch.empty(2, total, dtype=torch.int64, device=device)
+    area, centroid = triangles.new_empty(total), triangles.new_empty(total, 2)
+    pairs = [array(triangle), array(pixel)]
     if total:
-        launch_ranges(filling, count, [corners, array(ends - counts), *size], outputs, triangles, MIN_SHARE)
+        launch_ranges(listing, count, [corners, array(ends - counts), *size], pairs, triangles, MIN_SHARE)
+        outputs = [array(area), vectors(centroid)]
+        inputs = [corners, *pairs, size[1]]
+        launch_ranges(filling, -(-total // lanes), inputs, outputs, triangles, max(MIN_SHARE // lanes, 1))
     return PixelParts(triangle, pixel, area, centroid)
 
 
