@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .derivatives import differentiable_once
 from .intersections import intersections
-from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels
+from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels, where_true
 from .pixel_rays import PixelRays
 from .rim import rim
 from .scene import SAME_RAY, Scene
@@ -251,7 +251,7 @@ def _candidates(scene: Scene, faceted: bool, cull_backfaces: bool) -> _Lines:
     points = scene.vertices
     if parts is not None:
         span = parts.span.index_select(0, chosen)
-        cut = (span[:, 1] - span[:, 0] < 1).nonzero().squeeze(-1)
+        cut = where_true(span[:, 1] - span[:, 0] < 1)
         start, end = points.index_select(0, ends[cut].reshape(-1)).reshape(-1, 2, 1, 3).unbind(1)
         new = torch.lerp(start, end, span[cut].unsqueeze(-1))  # [K, 2, 3]
         ends[cut] = len(points) + torch.arange(2 * len(cut), device=ends.device).reshape(-1, 2)
@@ -296,7 +296,7 @@ def _with_cuts(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
     offsets = scene.vertex_stride * torch.arange(scene.copies, device=ahead.device)
     corners = (scene.faces + offsets[:, None, None]).flatten(0, 1)  # [copies * F, 3]
     sides = ahead[corners].sum(-1)
-    cut = ((sides == 1) | (sides == 2)).nonzero().squeeze(-1)
+    cut = where_true((sides == 1) | (sides == 2))
     if len(cut) == 0:
         return lines
     corners, sides = corners.index_select(0, cut), sides.index_select(0, cut)
@@ -353,7 +353,7 @@ def _added(
     """Lines, and C more between `points` [2 C, 3] that are no edges, those that are `seen` [C]."""
     with torch.no_grad():
         ends = len(lines.points) + torch.arange(2 * len(view), device=view.device).reshape(-1, 2)
-        chosen = seen.nonzero().squeeze(-1)
+        chosen = where_true(seen)
         more = (ends, view, torch.full_like(view, -1), faces, left, right)
         known = torch.full_like(lines.ends, -1) if lines.faces is None else lines.faces
         before = (lines.ends, lines.view, lines.edge, known, lines.left, lines.right)
@@ -388,7 +388,7 @@ def _bent_segments(scene: Scene, lines: _Lines) -> _Segments:
     # A chord that its own middle is far away from jumps across a seam or out of the domain.
     usable = torch.isfinite(xy).flatten(1).all(-1)
     usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
-    keep = usable.nonzero().squeeze(-1)
+    keep = where_true(usable)
     return _Segments(*(x.index_select(0, keep) for x in (index, span, xy, depth)))
 
 
@@ -416,7 +416,7 @@ def _in_front(z: Tensor, ends: Tensor, index: Tensor, span: Tensor) -> tuple[Ten
     crossing = ((near - z[:, 0]) / torch.where(slope == 0, 1.0, slope)).clamp(0, 1)
     begin = torch.where(z[:, 0] < near, crossing, span[:, 0])
     end = torch.where(z[:, 1] < near, crossing, span[:, 1])
-    keep = ((z > near.unsqueeze(-1)).any(-1) & (end > begin)).nonzero().squeeze(-1)
+    keep = where_true((z > near.unsqueeze(-1)).any(-1) & (end > begin))
     return index[keep], torch.stack([begin, end], dim=-1)[keep]
 
 
@@ -446,7 +446,7 @@ def _straightened(
         stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
         near = (xy.amax(1) > -stray.unsqueeze(-1)).all(-1) & (xy.amin(1) < border + stray.unsqueeze(-1)).all(-1)
         bent = (stray > 2 * MAX_SAG) & torch.isfinite(stray) & near & (depth > 0).any(-1)
-        kept, cut = (~bent).nonzero().squeeze(-1), bent.nonzero().squeeze(-1)
+        kept, cut = where_true(~bent), where_true(bent)
         if len(cut) == 0 or halving == HALVINGS:
             break
         parts = []
@@ -512,7 +512,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     # is seen beside this one is what lies on that side of them.
     beside = torch.where((right == -1).unsqueeze(-1), -to_left, to_left)
     # What jumps between two faces, both in front, has to be seen on both sides: these are asked for in the same pass.
-    count, crease = len(line), ((left >= 0) & (right >= 0)).nonzero().squeeze(-1)
+    count, crease = len(line), where_true((left >= 0) & (right >= 0))
     rays = [view, xy, origins, directions, lines.edge.index_select(0, line), limit]
     if skip_faces is not None:
         rays.append(skip_faces)
@@ -526,7 +526,7 @@ def _visible_pieces(scene: Scene, lines: _Lines, segments: _Segments, cull: bool
     )  # fmt: skip
     keep = sure & (behind_depth[:count] > limit)
     keep[crease] &= behind_depth[count:] > limit.index_select(0, crease)
-    keep = keep.nonzero().squeeze(-1)
+    keep = where_true(keep)
     segment, low, high, line, xy, pixel, center, at_center, behind, left, right = (
         x.index_select(0, keep) for x in (segment, low, high, line, xy, pixel, center, at_center, behind, left, right)
     )
@@ -565,7 +565,7 @@ def _starts(
     )
     beside = scene.rays_at(of_view, xy)
     face, _ = first_faces(scene, of_view, xy, *beside, cull_backfaces=cull)
-    moved = torch.isin(pixel, unsure).nonzero().squeeze(-1)
+    moved = where_true(torch.isin(pixel, unsure))
     slot = torch.searchsorted(unsure, pixel.index_select(0, moved))
     center, origins, directions = (
         old.contiguous().index_copy(0, moved, new.to(old.dtype).index_select(0, slot))

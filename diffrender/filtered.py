@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .cameras import Camera
 from .fragments import Fragments, interpolate
+from .kernels import where_true
 from .mesh import Material, Mesh
 from .sampling import MAX_PROBES, mip_pyramid, sample_anisotropic, uv_footprints
 from .scene import pack
@@ -44,7 +45,7 @@ class FilteredTexture:
                 continue
             rows = torch.arange(len(fragments), device=uv.device)
             if mesh.material_index is not None:
-                rows = (mesh.material_index.index_select(0, fragments.face_index) == index).nonzero().squeeze(-1)
+                rows = where_true(mesh.material_index.index_select(0, fragments.face_index) == index)
             values = sample_anisotropic(
                 mip_pyramid(material.texture),
                 uv.index_select(0, rows),

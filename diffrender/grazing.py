@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .kernels import where_true
 from .kernels.clipping import clip_to_pixels, steep_faces
 from .kernels.narrow_faces import choose_lookups
 from .scene import SAME_RAY, Scene
@@ -130,7 +131,7 @@ def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazin
     rays, through, sure = _rays_to(scene, view, xy, points, cull_backfaces)
     first, _ = yield rays
     found_there = (first == face) & marked.index_select(0, owner)
-    seen = (found_there if sure is None else found_there & sure).nonzero().squeeze(-1)
+    seen = where_true(found_there if sure is None else found_there & sure)
     view, pixel, face, xy, area = _picked(seen, view, view * (height * width) + pixel, face, xy, found.area)
     known = None
     if scene.linear_rays is None and through is not None:
@@ -168,7 +169,7 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
     )  # fmt: skip
     view, face = _drawn(scene, item)
     if eyes is not None and scene.linear_rays is None:  # the image of a face that turns is no triangle
-        kept = (~turning_faces(scene).reshape(-1)[item]).nonzero().squeeze(-1)
+        kept = where_true(~turning_faces(scene).reshape(-1)[item])
         view, face, cosine = _picked(kept, view, face, cosine)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
     whole = torch.arange(len(face), device=face.device)
@@ -197,7 +198,7 @@ def _straightened(scene: Scene, faces: _Faces) -> _Faces:
         wanted = torch.ones_like(bent)
         if cuts == 0:  # not those chosen for being so long if they truly are
             wanted = jumps | (area.abs() < MAX_WIDTH * along.norm(dim=-1).amax(-1))
-        kept, bent = ((wanted & x).nonzero().squeeze(-1) for x in (~bent, bent))
+        kept, bent = (where_true(wanted & x) for x in (~bent, bent))
         straight.append(faces.picked(kept))
         if cuts == MAX_CUTS_AT_SEAM or len(bent) == 0:
             break

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import steady
 from .checks import shape_of
+from .kernels import where_true
 from .kernels.intersections import Crossings, NearFaces, crossings, crossings_among, near_faces
 from .mesh import Mesh
 
@@ -62,7 +63,7 @@ def intersections(mesh: Mesh, face_group: Tensor | None = None) -> Intersections
     sides = mesh.vertices.index_select(0, found.sides.reshape(-1)).reshape(-1, 2, 3)
     corners = mesh.faces.index_select(0, found.crossed.reshape(-1)).reshape(-1)
     ends = _meeting_points(sides, mesh.vertices.index_select(0, corners).reshape(-1, 3, 3)).reshape(-1, 2, 3)
-    long = (ends[:, 0] != ends[:, 1]).any(-1).nonzero().squeeze(-1)  # the others are points
+    long = where_true((ends[:, 0] != ends[:, 1]).any(-1))  # the others are points
     return Intersections(ends.index_select(0, long), found.faces.index_select(0, long))
 
 

@@ -12,7 +12,7 @@ from .cameras import Camera
 from .checks import broadcast_shapes, shape_of
 from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
 from .grazing import Grazing, grazing_steps, nowhere_grazing
-from .kernels import composite_rows, pixel_places
+from .kernels import composite_rows, covered_pixels, where_true
 from .mesh import Mesh
 from .pixel_rays import PixelRays, pixel_rays
 from .precision import full_precision
@@ -174,15 +174,13 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
 
 def seen_at_centers(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Sightings]:
     """The covered pixels [N] (index into B * H * W) and what is seen there."""
-    flat = face_image.reshape(-1)
-    pixel = (flat >= 0).nonzero().squeeze(-1)
-    view, xy = pixel_places(pixel, scene.camera.size, scene.vertices)
+    pixel, view, xy, face = covered_pixels(face_image, scene.vertices)
     if rays.directions is None:
         origins, directions = scene.rays_at(view, xy)
     else:
         directions = rays.directions.index_select(0, pixel)
         origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
-    return pixel, sightings(scene, view, xy, flat.index_select(0, pixel).long(), origins, directions)
+    return pixel, sightings(scene, view, xy, face, origins, directions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +198,7 @@ class Sides:
 
 def seen_off_center(scene: Scene, rays: PixelRays, edges: Boundary, steep: Grazing) -> tuple[Sides, Sightings]:
     """The sides of edges; and what is seen there, followed by the faces seen almost edge-on."""
-    left, right = ((face >= 0).nonzero().squeeze(-1) for face in (edges.left, edges.right))
+    left, right = (where_true(face >= 0) for face in (edges.left, edges.right))
     piece = torch.cat([left, right])
     view = torch.cat([edges.view.index_select(0, piece), steep.view])
     xy = torch.cat([edges.xy.index_select(0, piece), steep.xy])
@@ -223,7 +221,7 @@ def _towards_faces(scene: Scene, view: Tensor, face: Tensor, origins: Tensor, di
     Each of these pixels had a ray when it was asked whether the face is seen there. But next to a pole, where a pixel's
     rounding turns by any angle, an inverse that iterates may find it among some pixels and miss it among others.
     """
-    lost = (~torch.isfinite(directions).all(-1)).nonzero().squeeze(-1)
+    lost = where_true(~torch.isfinite(directions).all(-1))
     if len(lost) == 0:
         return directions
     corners = scene.corners(view.index_select(0, lost), face.index_select(0, lost))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .kernels import where_true
 from .pixel_rays import PixelRays
 from .scene import Scene
 
@@ -60,7 +61,7 @@ def rim(scene: Scene, rays: PixelRays, face_image: Tensor | None = None) -> Rim 
     around = corner.unsqueeze(1) + corner.new_tensor([[0, 0], [1, 0], [1, 1], [0, 1]])  # [N, 4, 2] clockwise
     inside, _ = _rays(scene, view, around)
     following = inside.roll(-1, 1)
-    cut = ((inside != following).sum(1) == 2).nonzero().squeeze(-1)  # four: two parts of the rim
+    cut = where_true((inside != following).sum(1) == 2)  # four: two parts of the rim
     view, around, inside, following = (x.index_select(0, cut) for x in (view, around, inside, following))
     # Clockwise around the pixel the field of view begins on one side and ends on another; back there along the rim.
     side = torch.stack([inside & ~following, ~inside & following], dim=1).to(torch.uint8).argmax(-1)  # [K, 2]
@@ -79,7 +80,7 @@ def rim(scene: Scene, rays: PixelRays, face_image: Tensor | None = None) -> Rim 
     across = torch.stack([within[:, 0, 1] - within[:, 1, 1], within[:, 1, 0] - within[:, 0, 0]], dim=-1)
     within = within + WITHIN[within.dtype] * torch.nn.functional.normalize(across, dim=-1).unsqueeze(1)
     seen, directions = _rays(scene, view, within)
-    found = seen.all(-1).nonzero().squeeze(-1)
+    found = where_true(seen.all(-1))
     return Rim(view.index_select(0, found), directions.index_select(0, found))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .checks import check_finite, check_tensor, shape_of
 from .fragments import Fragments, interpolate
+from .kernels import where_true
 from .mesh import Material, Mesh
 from .sampling import sample_texture
 from .sampling.environment import panorama_directions
@@ -289,7 +290,7 @@ def _material_color(fragments: Fragments, mesh: Mesh) -> Tensor | None:
         return _painted(mesh.materials[0], uv, len(fragments), mesh.vertices.new_ones(channels))
     assert mesh.material_index is not None
     of_fragment = mesh.material_index.index_select(0, fragments.face_index)
-    members = [(of_fragment == i).nonzero().squeeze(1) for i in range(len(mesh.materials))]
+    members = [where_true(of_fragment == i) for i in range(len(mesh.materials))]
     colors = [
         _painted(
             material, None if uv is None else uv.index_select(0, rows), len(rows), mesh.vertices.new_ones(channels)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .fragments import Sightings
+from .kernels import where_true
 from .scene import Scene
 
 PARTS = 8  # of an edge with an end that no ray meets: rays are asked for inside
@@ -55,7 +56,7 @@ def looks(scene: Scene) -> Looks:
     end = torch.ones_like(begin)
     end[:-1] = torch.where(items[1:] == items[:-1], begin[1:], 1.0)
     rays = along.sum(1)[items]  # where nothing turns, this has the signs of both ends
-    cut = asked[items].nonzero().squeeze(-1)
+    cut = where_true(asked[items])
     rays[cut] = _rays_on(scene, items[cut], 0.5 * (begin + end)[cut])
     return Looks(items, torch.stack([begin, end], dim=-1), rays)
 
@@ -76,7 +77,7 @@ def at_turn(scene: Scene, turning: Tensor, seen: Sightings, cosine: float) -> Te
     edges there have points on the very ray that lies in the face's plane, where their colours are asked for.
     """
     on = turning.reshape(-1).index_select(0, scene.drawn(seen.view, seen.face_index))
-    index = on.nonzero().squeeze(-1)
+    index = where_true(on)
     view, face, ray = (x.index_select(0, index) for x in (seen.view, seen.face_index, seen.directions))
     a, b, c = scene.vertices.detach()[scene.corners(view, face)].unbind(1)
     ray = ray.to(a.dtype)

@@ -55,7 +55,7 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
 
 
 def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> Tensor:
-    """[B, H, W] index into `scene.faces` of what is seen at the pixel centres, -1 for nothing."""
+    """[B, H, W] int32 index into `scene.faces` of what is seen at the pixel centres, -1 for nothing."""
     camera, vertices = scene.camera, scene.vertices.detach()
     height, width = camera.size
     if rays.linear is not None:
@@ -67,7 +67,7 @@ def face_image(scene: Scene, rays: PixelRays, cull_backfaces: bool = False) -> T
         )  # fmt: skip
     tree = rays.tree(camera.size, vertices)
     face, _ = first_hit(vertices, scene.faces, scene.face_view, tree, z_depth=False, cull=cull_backfaces)
-    return face.reshape(-1, height, width)
+    return face.int().reshape(-1, height, width)
 
 
 def first_faces(

@@ -23,8 +23,8 @@ from .ray_tree import RayTree, SortedRays, build_ray_tree, image_slots, scattere
 from .reference import barycentrics_reference, corner_index, first_hit_reference
 from .sampling import Lookup, sample_images, sample_images_gradient
 from .sampling_reference import filter_weights, fold, sample_images_reference
-from .sorting import slots_in_groups, sort_keys
-from .transform import affine_rays, pixel_places, to_cameras
+from .sorting import slots_in_groups, sort_keys, where_true
+from .transform import affine_rays, covered_pixels, to_cameras
 from .visibility import first_hit, first_hit_linear, project_linear, rasterize_linear
 from .warp_lens_formulas import MOST_COEFFICIENTS, LensKind, LensShape
 
@@ -43,6 +43,7 @@ __all__ = [
     "build_ray_tree",
     "composite_rows",
     "corner_index",
+    "covered_pixels",
     "edge_sides",
     "filter_pyramid",
     "filter_pyramid_points_gradient",
@@ -57,7 +58,6 @@ __all__ = [
     "image_slots",
     "interpolate_corners",
     "piece_middles",
-    "pixel_places",
     "project_lens",
     "project_linear",
     "rasterize_linear",
@@ -73,5 +73,6 @@ __all__ = [
     "split_at_pixels",
     "to_cameras",
     "unproject_lens",
+    "where_true",
     "z_order",
 ]

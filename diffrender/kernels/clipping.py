@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .arrays import array, vectors
 from .launch import LANES, launch_ranges, load_kernel
+from .sorting import where_true
 from .warp_clipping import make_clipping_kernels
 
 MIN_SHARE = 16384  # fewer faces or parts are not worth a second thread
@@ -80,7 +81,7 @@ def steep_faces(
         int(cull),
     ]
     launch_ranges(kernel, count, inputs, [array(cosines)], vertices, MIN_SHARE)
-    found = (cosines >= 0).nonzero().squeeze(-1)
+    found = where_true(cosines >= 0)
     return found, cosines.index_select(0, found)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..topology import Topology
 from .arrays import array, vectors
 from .launch import launch_ranges, load_kernel
-from .sorting import sort_keys
+from .sorting import sort_keys, where_true
 from .warp_edges import COUNT, NO_CANDIDATE, WRITE, make_edge_kernels
 
 MIN_EDGES = 16384  # fewer are not worth a second thread
@@ -78,7 +78,7 @@ def edge_sides(
         int(cull),
     ]
     launch_ranges(kernel, count, inputs, [array(left), array(right)], vertices, MIN_EDGES)
-    chosen = (left != int(NO_CANDIDATE)).nonzero().squeeze(-1)
+    chosen = where_true(left != int(NO_CANDIDATE))
     return chosen, left.index_select(0, chosen).long(), right.index_select(0, chosen).long()
 
 

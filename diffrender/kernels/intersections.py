@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .arrays import array, vectors
 from .launch import launch, load_kernel, side_by_side
-from .sorting import sort_keys
+from .sorting import sort_keys, where_true
 from .warp_intersections import BOX_BITS, BRANCHING, GRID_BITS, LEAF, make_intersection_kernels
 
 MIN_SHARE = 256  # fewer leaves or nodes are not worth a second thread
@@ -108,7 +108,7 @@ def crossings_among(near: NearFaces, vertices: Tensor, faces: Tensor, weld: Tens
     pairs, ends = local.new_empty(num_pairs, 2), local.new_empty(2 * num_pairs, 3)
     inputs = [near.pairs, slots.corners, slots.vertex, slots.planes, component.to(torch.int32), order, local]
     _launch("visit_pairs", num_pairs, inputs, [meets, pairs, ends])
-    row = meets.nonzero().squeeze(-1)
+    row = where_true(meets)
     ends = ends.reshape(-1, 2, 3).index_select(0, row)
     ends = torch.cat([corners[ends[..., :2]], near.faces[ends[..., 2:]]], -1)
     return _sorted(near.faces[pairs.index_select(0, row)], ends.reshape(-1, 3))
@@ -206,7 +206,7 @@ def _count(tree: list[Tensor | int], num_leaves: int) -> tuple[int, Tensor, Tens
     assert isinstance(tree[0], Tensor)
     leaves = torch.arange(num_leaves, device=tree[0].device)
     count, _, _ = _visit(tree, leaves, torch.full_like(leaves, -1), 0)
-    leaves = count.nonzero().squeeze(-1)
+    leaves = where_true(count)
     return int(count.sum()), leaves, (count.cumsum(0) - count)[leaves]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from .arrays import array, vectors
 from .clipping import PixelParts
 from .launch import launch_ranges, load_kernel
-from .sorting import sort_keys
+from .sorting import sort_keys, where_true
 from .warp_narrow_faces import make_narrow_face_kernels
 
 MIN_SHARE = 32768  # fewer parts are not worth a second thread
@@ -81,7 +81,7 @@ def choose_lookups(
     kernel = load_kernel(make_narrow_face_kernels, "choose", points)
     launch_ranges(kernel, count, [*inputs, UNIT], [array(flags)], points, MIN_SHARE)
 
-    part = order.index_select(0, flags.nonzero().squeeze(-1))
+    part = order.index_select(0, where_true(flags))
     at, xy, area = points.new_empty(len(part), 3), points.new_empty(len(part), 2), points.new_empty(len(part))
     inputs = [array(part), owners, areas, centroids, array(ticks), corners, vectors(points), array(depth)]
     kernel = load_kernel(make_narrow_face_kernels, "look_ups", points)

@@ -6,11 +6,13 @@ to do, they take the cores of ours.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .arrays import array, vectors
 from .launch import launch_ranges, load_kernel
+from .sorting import where_true
 from .warp_transform import make_transform_kernels
 
 MIN_SHARE = 32768  # fewer points are not worth a second thread
@@ -44,12 +46,21 @@ class _ToCameras(torch.autograd.Function):
         )
 
 
-def pixel_places(pixel: Tensor, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """The images [N] of pixels [N] (index into B * H * W) and their centres [N, 2] there, in the type of `like`."""
-    kernel = load_kernel(make_transform_kernels, "pixel_places", like)
-    view, xy = torch.empty_like(pixel), like.new_empty(len(pixel), 2)
-    launch_ranges(kernel, len(pixel), [array(pixel), *size], [array(view), vectors(xy)], like, MIN_SHARE)
-    return view, xy
+def covered_pixels(face_image: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The N pixels of a `face_image` [B, H, W], int32, that show a face; numbers that are none in the type of `like`.
+
+    Returns:
+        [N] index into the B * H * W pixels, ascending, [N] their images, [N, 2] their centres, and [N] the faces.
+    """
+    faces, (height, width) = face_image.reshape(-1), face_image.shape[-2:]
+    assert faces.dtype == torch.int32
+    # By numpy as in `where_true`: also the comparison of so many numbers wakes torch's threads.
+    pixel = where_true(faces >= 0) if faces.is_cuda else torch.from_numpy(np.flatnonzero(faces.numpy() >= 0))
+    kernel = load_kernel(make_transform_kernels, "covered_pixels", like)
+    (view, face), xy = torch.empty(2, len(pixel), dtype=torch.int64, device=pixel.device), like.new_empty(len(pixel), 2)
+    inputs, outputs = [array(pixel), array(faces), height, width], [array(view), vectors(xy), array(face)]
+    launch_ranges(kernel, len(pixel), inputs, outputs, like, MIN_SHARE)
+    return pixel, view, xy, face
 
 
 def affine_rays(xy: Tensor, view: Tensor, rays: Tensor, part: int) -> Tensor:

@@ -15,7 +15,7 @@ class TransformKernels(NamedTuple):
     """The kernels for one floating-point type."""
 
     to_cameras: Any
-    pixel_places: Any
+    covered_pixels: Any
     affine_rays: Any
 
 
@@ -41,17 +41,20 @@ def make_transform_kernels(real: Any) -> TransformKernels:
         moved[i] = rotated + translations[view]
 
     @wp.kernel(module="unique", module_options=OPTIONS)
-    def pixel_places(
+    def covered_pixels(
         pixels: wp.array(dtype=wp.int64),
+        faces: wp.array(dtype=wp.int32),
         height: int,
         width: int,
         first: int,
         views: wp.array(dtype=wp.int64),
         xy: wp.array(dtype=vec2),
+        seen: wp.array(dtype=wp.int64),
     ):
-        """The image of a pixel, counted through all of them, and its centre there."""
+        """The image of a pixel, counted through all of them, its centre there, and the face that it shows."""
         i = first + wp.tid()
         pixel = pixels[i]
+        seen[i] = wp.int64(faces[pixel])
         row = pixel / wp.int64(width)  # of all images
         view = row / wp.int64(height)
         views[i] = view
@@ -75,4 +78,4 @@ def make_transform_kernels(real: Any) -> TransformKernels:
         p = xy[i]
         values[i] = (rays[view, part] + p[0] * rays[view, part + 1]) + p[1] * rays[view, part + 2]
 
-    return TransformKernels(to_cameras, pixel_places, affine_rays)
+    return TransformKernels(to_cameras, covered_pixels, affine_rays)

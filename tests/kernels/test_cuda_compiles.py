@@ -34,7 +34,7 @@ FEW: dict[str, Make] = {
     "barycentrics": lambda real: make_barycentric_kernels(real, launch.LANES["cuda"]),
     "interpolation": make_interpolation_kernels,
     "transform": make_transform_kernels,
-    "clipping": make_clipping_kernels,
+    "clipping": lambda real: make_clipping_kernels(real, launch.LANES["cuda"]),
     "narrow faces": make_narrow_face_kernels,
     "edges": make_edge_kernels,
     "filtered, levels": lambda real: make_pyramid_kernels(real, True, 3),

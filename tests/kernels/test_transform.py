@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffrender.cameras import Camera, OrthographicCamera, PinholeCamera, stack_cameras
-from diffrender.kernels import affine_rays, pixel_places
+from diffrender.kernels import affine_rays, covered_pixels
 from diffrender.mesh import Mesh
 from diffrender.scene import pack
 
@@ -12,12 +12,18 @@ SIZE = (7, 11)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_places_of_pixels_are_their_images_and_centres(dtype: torch.dtype) -> None:
-    pixel = torch.randperm(3 * 77, generator=torch.Generator().manual_seed(0))[:100]
-    view, xy = pixel_places(pixel, SIZE, torch.zeros(0, dtype=dtype))
+def test_covered_pixels_have_their_images_centres_and_faces(dtype: torch.dtype) -> None:
+    faces = torch.randint(-2, 3, (3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.int32).clamp(
+        min=-1
+    )
+    pixel, view, xy, face = covered_pixels(faces, torch.zeros(0, dtype=dtype))
     images, rows, columns = torch.meshgrid(*map(torch.arange, (3, *SIZE)), indexing="ij")
-    assert torch.equal(view, images.reshape(-1)[pixel])
-    assert torch.equal(xy, torch.stack([columns, rows], dim=-1).reshape(-1, 2)[pixel].to(dtype) + 0.5)
+    shown = faces >= 0
+    assert torch.equal(pixel, torch.arange(3 * 77)[shown.reshape(-1)])
+    assert torch.equal(view, images[shown])
+    assert torch.equal(xy, torch.stack([columns, rows], dim=-1)[shown].to(dtype) + 0.5)
+    assert torch.equal(face, faces[shown].long())
+    assert [len(x) for x in covered_pixels(torch.full_like(faces, -1), xy)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
