@@ -1,6 +1,7 @@
 """The same bits: forward and backward, from run to run, and for any number of threads."""
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from lenses import Panorama, Pushbroom, Stereographic, WavyTelecentric
 from threads import Unsteady
 from torch import Tensor
 
-from diffrender import steady
+from diffrender import kernels, steady
 from diffrender.cameras import (
     Camera,
     DoubleSphereCamera,
@@ -31,17 +32,8 @@ from diffrender.render import render
 from diffrender.shading import AmbientLight, DirectionalLight, Lambert, PointLight, SphericalHarmonicsLight
 
 SIZE = (47, 53)
-THRESHOLDS = (
-    *(("barycentrics", "MIN_SHARE"), ("clipping", "MIN_SHARE"), ("edges", "MIN_EDGES"), ("visibility", "MIN_VERTICES")),
-    *(("sampling", "MIN_SHARE"), ("sampling", "MIN_POINTS"), ("transform", "MIN_SHARE"), ("lens", "MIN_PARTS")),
-    *(
-        ("interpolation", "MIN_SHARE"),
-        ("narrow_faces", "MIN_SHARE"),
-        ("launch", "MIN_WORK"),
-        ("composite", "MIN_BLOCKS"),
-    ),
-    *(("ray_tree", "MIN_LEAVES"), ("ray_tree", "MIN_SLOTS")),
-)
+KERNELS = [import_module(f"diffrender.kernels.{module.name}") for module in iter_modules(kernels.__path__)]
+THRESHOLDS = [(module, name) for module in KERNELS for name in vars(module) if name.startswith("MIN_")]
 MIDDLE = (26.8, 23.3)
 CAMERAS: dict[str, Camera] = {
     "pinhole": PinholeCamera(50.0, 52.0, 26.8, 23.3, size=SIZE),
@@ -67,8 +59,9 @@ CAMERAS: dict[str, Camera] = {
 @pytest.fixture(autouse=True)
 def _little_is_shared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is cut for two threads however small it is."""
+    assert len(THRESHOLDS) > 10
     for module, name in THRESHOLDS:
-        monkeypatch.setattr(import_module(f"diffrender.kernels.{module}"), name, 1)
+        monkeypatch.setattr(module, name, 1)
 
 
 def textured() -> Mesh:

@@ -11,7 +11,7 @@ from .launch import LANES, launch, launch_ranges, load_kernel, side_by_side
 from .reference import MAX_OUTSIDE, barycentrics_reference, corner_index, smallest_total
 from .warp_barycentrics import HELD, make_barycentric_kernels
 
-MIN_SHARE = 16384  # fewer rays are not worth a second thread
+MIN_SHARE = 32768  # fewer rays are not worth a second thread
 MAX_PARTS = 4  # of the rays, whose gradients to the vertices are summed one by one on the CPU
 
 

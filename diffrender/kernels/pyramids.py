@@ -12,12 +12,12 @@ from torch import Tensor
 from .arrays import empty, flat, zeros
 from .launch import launch, launch_ranges, load_kernel, row_bands, side_by_side
 from .pyramids_reference import box_of
-from .sampling import MIN_POINTS
 from .warp_pyramids import make_pyramid_kernels
 from .warp_sampling import BORDERS, MAX_CHANNELS
 
 CHUNK = 2048  # points per call of a kernel on the CPU
 MIN_SHARE = 2  # chunks that are worth a second thread
+MIN_POINTS = 16384  # points that are, in the reverse mode, where every thread looks at all of them
 
 
 @dataclass(frozen=True)

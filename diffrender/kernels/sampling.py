@@ -13,8 +13,7 @@ from .launch import launch, launch_ranges, load_kernel, row_bands, side_by_side
 from .warp_sampling import BORDERS, FILTERS, MAX_CHANNELS, make_sampling_kernels
 
 CHUNK = 2048  # points per call of a kernel on the CPU
-MIN_SHARE = 4  # chunks that are worth a second thread
-MIN_POINTS = 16384  # points that are worth a second thread in the reverse mode, where every thread looks at all of them
+MIN_VALUES = 98304  # fewer are not worth a second thread; that of a point with less than three channels counts as three
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def sample_images(images: Tensor, image_of: Tensor, points: Tensor, lookup: Look
     count, chunk = points.shape[0] * points.shape[1], 1 if images.is_cuda else CHUNK
     kernel = _kernel("sample", images, points, lookup)
     inputs = [*_inputs(images, image_of, points, lookup), count, chunk]
-    launch_ranges(kernel, -(-count // chunk), inputs, [flat(values)], images, MIN_SHARE)
+    launch_ranges(kernel, -(-count // chunk), inputs, [flat(values)], images, max(_min_points(images) // chunk, 1))
     return values
 
 
@@ -87,8 +86,13 @@ def sample_images_gradient(
     def row_of(stride: int) -> np.ndarray:
         return _row_of(images, image_of, points, lookup, stride)
 
-    side_by_side(work, row_bands(images[..., 0, 0].numel(), count, row_of, images, MIN_POINTS))
+    side_by_side(work, row_bands(images[..., 0, 0].numel(), count, row_of, images, _min_points(images)))
     return image_gradient, point_gradient
+
+
+def _min_points(images: Tensor) -> int:
+    """How many points are worth a second thread."""
+    return max(MIN_VALUES // max(images.shape[-1], 3), 1)
 
 
 def _kernel(name: str, images: Tensor, points: Tensor, lookup: Lookup) -> Any:
