@@ -4,8 +4,8 @@ Cameras with affine rays take a fast path from face to pixels; any other camera'
 face finds the rays that it meets. Both paths decide with the same arithmetic.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -87,8 +87,8 @@ def first_faces(
 
     With `skip_edge` [N], an index into `mesh.topology.edges` or -1, a ray passes through the faces at its edge; with
     `skip_faces` [N, 2], through these faces (-1: none). Of a ray that passes through an edge, `beside` [N, 3] says what
-    it meets: what is on this side of the edge; and what ends there, on either side, nearer than `limit` [N]. Not so
-    where the limit is negative: such a ray meets what others do without one.
+    it meets: what is on this side of the edge; and what ends there, on either side, nearer than `limit` [N]. These may
+    be shorter, and speak of the first rays.
     """
     vertices, faces, face_view = scene.vertices.detach(), scene.faces, scene.face_view
     starts = None if scene.camera.is_central else origins
@@ -133,7 +133,8 @@ Steps: TypeAlias = Generator[AskedRays, tuple[Tensor, Tensor], T]
 def answered(scene: Scene, *stages: Steps[Any]) -> list[Any]:
     """What `stages` return that ask once each which faces rays meet first; in one pass over the faces for all of them.
 
-    A stage is a generator: it yields its rays, and is sent what `first_faces` says of them.
+    A stage is a generator: it yields its rays, and is sent what `first_faces` says of them. Only the rays of the first
+    stage may pass through edges or faces.
     """
     asked = [next(stage) for stage in stages]
     face, depth = first_faces(scene, **vars(_joined(asked)))
@@ -148,25 +149,13 @@ def answered(scene: Scene, *stages: Steps[Any]) -> list[Any]:
 
 
 def _joined(parts: Sequence[AskedRays]) -> AskedRays:
-    """All rays of `parts` in one, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    cull = parts[0].cull_backfaces
-    assert all(part.cull_backfaces == cull for part in parts)
-    blanks: dict[str, Callable[[AskedRays], Tensor]] = {
-        "skip_edge": lambda part: part.view.new_full((len(part),), -1),
-        "skip_faces": lambda part: part.view.new_full((len(part), 2), -1),
-        "beside": lambda part: part.directions.new_zeros(len(part), 3),
-        "limit": lambda part: part.directions.new_full((len(part),), -1.0),
-    }
-    more: dict[str, Any] = {}
-    for name, blank in blanks.items():
-        given = [getattr(part, name) for part in parts]
-        if any(value is not None for value in given):
-            more[name] = torch.cat([blank(p) if v is None else v for p, v in zip(parts, given, strict=True)])
+    """All rays of `parts` in one, in order; only the first may pass through edges or faces."""
+    first, *others = parts
+    assert all(part.skip_edge is None and part.skip_faces is None and part.beside is None for part in others)
+    assert all(part.cull_backfaces == first.cull_backfaces for part in others)
     rays = zip(*((part.view, part.xy, part.origins, part.directions) for part in parts), strict=True)
     view, xy, origins, directions = map(torch.cat, rays)
-    return AskedRays(view, xy, origins, directions, cull_backfaces=cull, **more)
+    return replace(first, view=view, xy=xy, origins=origins, directions=directions)
 
 
 def local_faces(scene: Scene, face_index: Tensor) -> Tensor:

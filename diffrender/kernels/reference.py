@@ -35,8 +35,6 @@ def first_hit_reference(
         nudge = None if beside is None else beside[part]
         rays = None if origins is None else origins[part], directions[part], z_depth, cull
         depth = hit_depths(corners, *rays, nudge)
-        if nudge is not None and limit is not None:
-            depth = torch.where(limit[part, None] >= 0, depth, hit_depths(corners, *rays))
         if nudge is not None and limit is not None and edges is not None and face_edges is not None:
             assert skip_edge is not None
             known = skip_edge[part, None] >= 0

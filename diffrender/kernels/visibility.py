@@ -202,7 +202,8 @@ def first_hit(
         edges: [E, 2] the welded vertices of each edge.
         beside: [N, 3] where a ray passes through an edge, as far as rounding can tell, it meets what is on this side of
             the edge, without the faces that are seen edge-on there; and, on either side, what ends there, is nearer
-            than `limit` [N], and has no vertex in common with `skip_edge`. With a negative limit it is like any other.
+            than `limit` [N], and has no vertex in common with `skip_edge`.
+        (`skip_edge`, `skip_faces`, `beside` and `limit` may be shorter: those after their end are like any other rays.)
 
     Returns:
         [N] int64 face or -1, and [N] depth or infinity, for the N rays that the tree was made of.
@@ -259,7 +260,7 @@ def _single_rays(
     beside: Tensor | None,
     limit: Tensor | None,
 ) -> list[Any]:
-    """Single rays and what each of them passes through or meets, as both kernels take them; empty: nothing said."""
+    """Single rays, and what the first of them pass through or meet, as both kernels take them; empty: nothing said."""
     assert beside is None or (skip_edge is not None and edges is not None and limit is not None)
     return [
         vectors(directions if origins is None else origins),

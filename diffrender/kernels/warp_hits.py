@@ -149,12 +149,12 @@ def make_hits(real: Any) -> Hits:
     ):
         """Whether a ray ignores a face: one at the edge that the ray goes through, or one of two given faces."""
         through = bool(False)
-        if skip_edge.shape[0] > 0:
+        if skip_edge.shape[0] > ray:
             edge = skip_edge[ray]
             through = edge >= wp.int64(0) and (
                 face_edges[face, 0] == edge or face_edges[face, 1] == edge or face_edges[face, 2] == edge
             )
-        if skip_faces.shape[0] > 0:
+        if skip_faces.shape[0] > ray:
             through = through or skip_faces[ray, 0] == wp.int64(face) or skip_faces[ray, 1] == wp.int64(face)
         return through
 
@@ -231,10 +231,7 @@ def make_hits(real: Any) -> Hits:
             n2 = plane_normal(a, b)
             edge_bound = at_any_edge(a, b, c, start)
         depth = real(-1.0)
-        nudged = beside.shape[0] > 0
-        if nudged:
-            nudged = limits[ray] >= real(0.0)
-        if nudged:
+        if beside.shape[0] > ray:
             hits = hits_beside(d, g, beside[ray], n0, n1, n2, a, b, c, start, edge_bound, cull)
             depth = depth_beside(hits, limits[ray], face, skip_edge[ray], face_edges, edges)
         else:

@@ -191,11 +191,19 @@ def test_single_rays_are_the_reference_and_pass_through_skipped_edges_and_faces(
         origins, directions = (a + xy[:, :1] * b + xy[:, 1:] * c for a, b, c in ((o, o_dx, o_dy), (d, d_dx, d_dy)))
         starts = None if central else origins
         passed["beside"] = torch.randn(num_rays, 3, generator=generator).to(dtype)
-        passed["limit"] = 5 * torch.rand(num_rays, generator=generator).to(dtype) - 1  # negative: like any other ray
+        passed["limit"] = 4 * torch.rand(num_rays, generator=generator).to(dtype)
         passed["edges"] = torch.randint(len(vertices), (40, 2), generator=generator)
     view = torch.zeros(num_rays, dtype=torch.int64)
 
-    expected = first_hit_reference(vertices[faces], starts, directions, z_depth=True, **passed)
+    first = 400  # to which all that is passed belongs; the others are like any other rays
+    passed = {name: value if name in ("face_edges", "edges") else value[:first] for name, value in passed.items()}
+    parts = [
+        first_hit_reference(
+            vertices[faces], None if starts is None else starts[part], directions[part], z_depth=True, **more
+        )
+        for part, more in ((slice(first), passed), (slice(first, None), {}))
+    ]
+    expected = tuple(torch.cat(pair) for pair in zip(*parts, strict=True))
     by_rows = first_hit_linear(
         vertices, *projected(vertices, size, central), faces, None,
         sort_rays(view, xy, starts, directions, 1, size), **passed,
