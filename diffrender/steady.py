@@ -65,7 +65,7 @@ def product(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """In batches of `ROW` rows, each of which one thread multiplies."""
+    """In batches of `ROW` rows, each of which one thread multiplies, and what is left of them."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, matrix: Tensor) -> Tensor:
@@ -79,20 +79,25 @@ class _Product(torch.autograd.Function):
         to_rows = _batched_product(gradient, matrix.mT) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return to_rows, None
-        of_batches = torch.bmm(_batches(rows).mT, _batches(gradient))  # [P, A, B]
-        while len(of_batches) > 1:
-            of_batches = _batches(of_batches.flatten(1)).sum(1).unflatten(-1, matrix.shape)
+        of_batches = torch.cat([torch.bmm(x.mT, y) for x, y in zip(_batches(rows), _batches(gradient), strict=True)])
+        while len(of_batches) > 1:  # [P, A, B]
+            flat = torch.cat([batch.sum(1) for batch in _batches(of_batches.flatten(1))])
+            of_batches = flat.unflatten(-1, matrix.shape)
         return to_rows, of_batches.sum(0)
 
 
-def _batches(rows: Tensor) -> Tensor:
-    """[P, ROW, A] `rows` [N, A], and zeros after them."""
-    return torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % ROW)).unflatten(0, (-1, ROW))
+def _batches(rows: Tensor) -> list[Tensor]:
+    """`rows` [N, A] without a copy: [P, ROW, A] those that fill batches, and [1, R, A] the others, if there are any."""
+    whole = len(rows) // ROW * ROW
+    full, rest = rows[:whole].unflatten(0, (-1, ROW)), rows[None, whole:]
+    return [full, rest] if whole < len(rows) else [full]
 
 
 def _batched_product(rows: Tensor, matrix: Tensor) -> Tensor:
-    batches = _batches(rows)
-    return torch.bmm(batches, matrix.expand(len(batches), *matrix.shape)).flatten(0, 1)[: len(rows)]
+    result = rows.new_empty(len(rows), matrix.shape[1])
+    for batches, into in zip(_batches(rows), _batches(result), strict=True):
+        torch.bmm(batches, matrix.expand(len(batches), *matrix.shape), out=into)
+    return result
 
 
 def _in_parts(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..fit.folder import CHECKPOINT
 from ..io.datasets import load_dataset
 from ..io.image_set import ImageSet
 from ..io.images import decode_srgb, load_image
+from .heap import keep_freed_memory
 from .outputs import check_folder, report
 
 _SAME = ("steps", "start", "topology", "edges", "appearance", "texture_size", "sheen", "seed")
@@ -32,6 +33,7 @@ _SETTINGS = {name: name for name in _SAME} | _OTHERS  # option: field
 def run(options: argparse.Namespace) -> None:
     """Load, fit, write. Interrupted, say what there is and how to go on."""
     check_folder("-o", options.output)
+    keep_freed_memory()
     images = choose_views(_load(options), options.views)
     given = {field: getattr(options, name) for name, field in _SETTINGS.items() if getattr(options, name) is not None}
     settings = FitSettings(**given)

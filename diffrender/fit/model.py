@@ -91,18 +91,19 @@ class Optics:
     def expose(self, pictures: Tensor, views: Tensor) -> Tensor:
         """[B, H, W, 4] `pictures` as bright as the fitted `views` [B] took them."""
         gains = (self.gains - self.gains.mean(0)).index_select(0, views).exp()
-        return torch.cat([pictures[..., :3] * gains[:, None, None], pictures[..., 3:]], dim=-1)
+        color, alpha = pictures.split([3, 1], dim=-1)
+        return torch.cat([color * gains[:, None, None], alpha], dim=-1)
 
     def darken(self, picture: Tensor) -> Tensor:
         """[B, H, W, 4] pictures (colour before black, alpha last) with the rim in their colours."""
-        alpha = picture[..., 3]
-        around = _blur(alpha, RIM_WIDTH * max(alpha.shape[-2:]))
+        color, alpha = picture.split([3, 1], dim=-1)
+        around = _blur(alpha[..., 0], RIM_WIDTH * max(alpha.shape[1:3]))
         place = ((around - RIM_START) / (1 - RIM_START)).clamp(0, 1).reshape(-1) * (RIM_KNOTS - 1)
         knot = place.detach().floor().clamp(max=RIM_KNOTS - 2).long()
         rim = torch.cat([self.rim, torch.ones_like(self.rim[:1])])
         low, high = rim.index_select(0, knot), rim.index_select(0, knot + 1)
         factor = torch.lerp(low, high, place - knot).reshape(alpha.shape)
-        return torch.cat([picture[..., :3] * factor.unsqueeze(-1), picture[..., 3:]], dim=-1)
+        return torch.cat([color * factor, alpha], dim=-1)
 
 
 def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[int] | None = None) -> Tensor:

@@ -57,7 +57,7 @@ class Sheen:
 
 def gains(colors: Tensor, lights: Tensor) -> Tensor:
     """[N, 3] how much brighter `colors` [N, 3 + K] are under `lights` [N, K * 3], as they are seen there."""
-    return (STRENGTH * (colors[:, 3:, None] * lights.unflatten(-1, (-1, 3))).sum(1)).exp()
+    return (STRENGTH * torch.bmm(colors[:, None, 3:], lights.unflatten(-1, (-1, 3)))[:, 0]).exp()
 
 
 def mirrored(directions: Tensor, normals: Tensor) -> Tensor:
