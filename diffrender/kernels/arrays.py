@@ -20,6 +20,8 @@ def array(values: Tensor) -> Any:
 
     Keeps the tensor alive. Nobody checks its type: the arguments have to be what the kernel declares.
     """
+    if values.ndim == 1:
+        return _line(values, values.shape[0], values.stride(0))
     return _described(values, values.shape, values.stride())
 
 
@@ -31,13 +33,23 @@ def flat(values: Tensor) -> Any:
 def vectors(values: Tensor) -> Any:
     """[..., C] as an array of vectors; [N, K, C] two-dimensional, all others one-dimensional."""
     values = values.contiguous()
-    if values.ndim not in (2, 3):
+    if values.ndim == 2:
+        return _line(values, *values.shape)
+    if values.ndim != 3:
         values = values.reshape(-1, values.shape[-1])
     return _described(values, values.shape[:-1], values.stride()[:-1])
 
 
-def _described(values: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Any:
+def _line(values: Tensor, count: int, stride: int) -> Any:
     # What `wp.from_torch` makes with `return_ctype`, without its questions, which a render has a few hundred times.
+    described = Description.from_buffer_copy(
+        LAYOUT.pack(values.data_ptr(), 0, count, 0, 0, 0, stride * values.element_size(), 0, 0, 0, 1, 0)
+    )
+    described._ref = values
+    return described
+
+
+def _described(values: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Any:
     size, dimensions = values.element_size(), len(shape)
     unused = UNUSED[dimensions]
     described = Description.from_buffer_copy(

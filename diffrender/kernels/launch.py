@@ -93,6 +93,8 @@ def launch_ranges(kernel: Any, count: int, inputs: list[Any], outputs: list[Any]
     if count == 0:
         return
     parts = 1 if like.is_cuda else max(min(torch.get_num_threads(), count // min_share), 1)
+    if parts == 1:
+        return launch(kernel, count, [*inputs, 0, *outputs], like.device)
     cuts = [count * i // parts for i in range(parts + 1)]
 
     def work(first: int, stop: int) -> None:

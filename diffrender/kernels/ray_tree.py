@@ -20,7 +20,7 @@ from .warp_ray_boxes import make_ray_box_kernels
 from .warp_ray_runs import make_ray_run_kernels
 
 BRANCHING = 4
-RUN = 8  # pixels of a row
+RUN = 4  # pixels of a row
 PADDING = max(LANES.values())  # kernels read so many sorted rays at once
 MIN_LEAVES, MIN_SLOTS = 4096, 65536  # fewer are not worth a second thread
 
