@@ -35,7 +35,7 @@ class VertexPaint:
 
     def matte(self, colors: Tensor, lights: Tensor) -> Tensor:
         """[V, 3] `colors` under `lights` [V, K * 3]."""
-        return colors[:, :3] * gains(colors, lights)
+        return colors[:, :3] * gains(colors[:, 3:], lights)
 
     def prior(self, mesh: Mesh, colors: Tensor) -> Tensor:
         """How far neighbours differ."""
@@ -81,7 +81,7 @@ class TexturePaint:
 
     def matte(self, colors: Tensor, lights: Tensor) -> Tensor:
         """Texels [N, 3] as `colors` are under `lights` [N, K * 3]."""
-        return encode_srgb((decode_srgb(colors[:, :3]) * gains(colors, lights)).clamp(0, 1))
+        return encode_srgb((decode_srgb(colors[:, :3]) * gains(colors[:, 3:], lights)).clamp(0, 1))
 
     @torch.no_grad()
     def values_of(self, mesh: Mesh) -> Tensor:

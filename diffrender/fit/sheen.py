@@ -52,12 +52,13 @@ class Sheen:
             points = interpolate(mesh.vertices, mesh.faces, fragments)
             normals = shading_normals(fragments, mesh)
             functions = harmonics(mirrored(self.eyes.index_select(0, fragments.view) - points, normals))
-        return colors[:, :3] * gains(colors, steady.product(functions, self.lights.flatten(1)))
+        matte, shares = colors.split([3, colors.shape[-1] - 3], dim=-1)
+        return matte * gains(shares, steady.product(functions, self.lights.flatten(1)))
 
 
-def gains(colors: Tensor, lights: Tensor) -> Tensor:
-    """[N, 3] how much brighter `colors` [N, 3 + K] are under `lights` [N, K * 3], as they are seen there."""
-    return (STRENGTH * torch.bmm(colors[:, None, 3:], lights.unflatten(-1, (-1, 3)))[:, 0]).exp()
+def gains(shares: Tensor, lights: Tensor) -> Tensor:
+    """[N, 3] how much brighter colours with these `shares` [N, K] of each of the `lights` [N, K * 3] are under them."""
+    return (STRENGTH * torch.bmm(shares[:, None], lights.unflatten(-1, (-1, 3)))[:, 0]).exp()
 
 
 def mirrored(directions: Tensor, normals: Tensor) -> Tensor:
