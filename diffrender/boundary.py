@@ -17,7 +17,15 @@ from torch import Tensor
 
 from .derivatives import differentiable_once
 from .intersections import intersections
-from .kernels import edge_sides, hidden_area, piece_middles, split_at_crossings, split_at_pixels, where_true
+from .kernels import (
+    curve_sides,
+    edge_sides,
+    hidden_area,
+    piece_middles,
+    split_at_crossings,
+    split_at_pixels,
+    where_true,
+)
 from .pixel_rays import PixelRays
 from .rim import rim
 from .scene import SAME_RAY, Scene
@@ -197,34 +205,6 @@ class _Area(torch.autograd.Function):
         return push.unsqueeze(1) * weights, None, None, None
 
 
-def _doubled(
-    scene: Scene, lines: _Lines, view: Tensor, faces: Tensor, start: Tensor, end: Tensor, normal: Tensor, ray: Tensor
-) -> Tensor:
-    """[C] curves that run along an edge which is a candidate itself, and as visible: one of the two is enough.
-
-    So it is where a box stands on the floor and rounding puts its lower edges a little below.
-    """
-    topology = scene.mesh.topology
-    copy = view if scene.face_view is None else torch.zeros_like(view)
-    candidate = torch.zeros(scene.copies * topology.num_edges + 1, dtype=torch.bool, device=view.device)
-    first = 0 if scene.face_view is not None else topology.num_edges
-    candidate[lines.view * first + lines.edge] = True
-    edge = topology.face_edges.index_select(0, faces.reshape(-1)).reshape(-1, 2, 3)
-    exists = (edge >= 0) & candidate[torch.where(edge >= 0, edge + (copy * first)[:, None, None], -1)]
-    offset = (copy * scene.vertex_stride)[:, None, None, None]
-    begin, stop = scene.vertices[topology.edges[edge.clamp(min=0)] + offset].unbind(-2)  # [C, 2, 3, 3]
-    along = (stop - begin).unsqueeze(3)  # [C, 2, 3, 1, 3]
-    squared = (along * along).sum(-1).clamp(min=torch.finfo(ray.dtype).tiny)
-    points = torch.stack([start, end], dim=1)[:, None, None]  # [C, 1, 1, 2, 3]
-    share = ((points - begin.unsqueeze(3)) * along).sum(-1) / squared
-    apart = begin.unsqueeze(3) + share.clamp(0, 1).unsqueeze(-1) * along - points
-    near = (apart * apart).sum(-1) < ALONGSIDE**2 * squared
-    # How far the edge is behind or before the plane of the other face, along the ray, in units of the ray's length.
-    other = normal.flip(1)[:, :, None, None]
-    gap = (apart * other).sum(-1).abs() / (ray[:, None, None, None] * other).sum(-1).abs()
-    return (exists.unsqueeze(-1) & near & (gap < 2 * _touching(ray.dtype))).all(-1).flatten(1).any(-1)
-
-
 def _touching(dtype: torch.dtype) -> float:
     """How much nearer a surface may be than an edge that lies in it, as a part of its depth."""
     return max(TOUCHING * torch.finfo(dtype).eps, GRID)
@@ -266,25 +246,20 @@ def _with_curves(scene: Scene, lines: _Lines, cull_backfaces: bool) -> _Lines:
     if count == 0:
         return lines
     points, view = scene.place(found.ends, found.faces)
-    faces = found.faces.repeat(len(view) // count, 1)
+    topology = scene.mesh.topology
     with torch.no_grad():
-        start, end = points.reshape(-1, 2, 3).unbind(1)
-        ray = 0.5 * (start + end)
+        ends, rays = points.detach().reshape(-1, 2, 3), None
         if not scene.camera.is_central:
-            ray = scene.rays_at(view, scene.project_at(view, ray)[0])[1].to(start.dtype)
-        corners = scene.corners(view.repeat_interleave(2), faces.reshape(-1))
-        a, b, c = scene.vertices.index_select(0, corners.reshape(-1)).reshape(-1, 2, 3, 3).unbind(2)
-        normal = torch.linalg.cross(b - a, c - a)  # [C, 2, 3]
-        ray = ray.unsqueeze(1)
-        # Left of the line the face is in front whose depth grows slowest to the left: see the kernel of `edge_sides`.
-        outward = torch.linalg.cross(ray, (end - start).unsqueeze(1))
-        rate = ((outward * normal).sum(-1) / (ray * normal).sum(-1)).nan_to_num(nan=-torch.inf)
-        second = (rate[:, 1] > rate[:, 0]).long().unsqueeze(-1)
-        left, right = faces.gather(1, second).squeeze(-1), faces.gather(1, 1 - second).squeeze(-1)
-        seen = torch.ones_like(second.squeeze(-1), dtype=torch.bool)
-        if cull_backfaces:
-            seen = ((normal * ray).sum(-1) < 0).all(-1)
-        seen &= ~_doubled(scene, lines, view, faces, start, end, normal, ray.squeeze(1))
+            rays = scene.rays_at(view, scene.project_at(view, ends.mean(1))[0])[1].to(ends.dtype)
+        stride = topology.num_edges if scene.face_view is None else 0
+        candidates = torch.zeros(scene.copies * topology.num_edges, dtype=torch.bool, device=view.device)
+        candidates[lines.view * stride + lines.edge] = True
+        left, right, seen = curve_sides(
+            ends, view, found.faces, rays, scene.vertices.detach(), scene.faces, scene.vertex_stride,
+            topology.face_edges, topology.edges, candidates, stride,
+            cull=cull_backfaces, alongside=ALONGSIDE, touching=2 * _touching(ends.dtype),
+        )  # fmt: skip
+    faces = found.faces.repeat(len(view) // count, 1)
     return _added(lines, points, view, faces, left, right, seen)
 
 

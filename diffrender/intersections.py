@@ -1,8 +1,8 @@
 """Intersections: the curves in which surfaces pass through each other, as straight segments that can be differentiated.
 
 Such a curve is no edge of the mesh, but in an image it is one: what is seen jumps there from one surface to the other.
-Which faces meet is decided by a kernel (`kernels.intersections`); where they meet follows here, by autograd: every end
-of a segment is the point where a side of one face passes through the plane of the other.
+Which faces meet is decided by a kernel (`kernels.intersections`); where they meet can be differentiated: every end of a
+segment is the point where a side of one face passes through the plane of the other.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,12 @@ from torch import Tensor
 
 from . import steady
 from .checks import shape_of
-from .kernels import where_true
+from .kernels import meeting_points, where_true
 from .kernels.intersections import Crossings, NearFaces, crossings, crossings_among, near_faces
 from .mesh import Mesh
 
-PLANE_ROUNDING = 8  # epsilons: rounding of the distance between two points across a plane, relative to all that enters
 SLACK = 0.03  # of the mean length of a side: how far vertices may move before near faces are searched for again
 MAX_NEAR = 16  # pairs of near faces per face: more, and a search for those that meet is as fast
-BOX_SLACK = 1e-6  # of the size of what meets: a face may be flat, and its box needs room for rounding then
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +57,8 @@ def intersections(mesh: Mesh, face_group: Tensor | None = None) -> Intersections
     found = _crossings(mesh, face_group)
     if len(found.faces) == 0:
         return Intersections(mesh.vertices[:0].reshape(0, 2, 3), found.faces)
-    # index_select and not vertices[sides]: its backward gives the same bits from run to run on the CPU
-    sides = mesh.vertices.index_select(0, found.sides.reshape(-1)).reshape(-1, 2, 3)
-    corners = mesh.faces.index_select(0, found.crossed.reshape(-1)).reshape(-1)
-    ends = _meeting_points(sides, mesh.vertices.index_select(0, corners).reshape(-1, 3, 3)).reshape(-1, 2, 3)
+    corners = mesh.faces.index_select(0, found.crossed.reshape(-1))
+    ends = meeting_points(mesh.vertices, found.sides.reshape(-1, 2), corners).reshape(-1, 2, 3)
     long = where_true((ends[:, 0] != ends[:, 1]).any(-1))  # the others are points
     return Intersections(ends.index_select(0, long), found.faces.index_select(0, long))
 
@@ -114,42 +110,6 @@ def _mean_side(mesh: Mesh) -> float:
         return 0.0
     start, end = (mesh.vertices.detach().index_select(0, mesh.faces[:, i]) for i in (0, 1))
     return float(steady.mean(torch.linalg.vector_norm(end - start, dim=-1)))
-
-
-def _meeting_points(sides: Tensor, corners: Tensor) -> Tensor:
-    """[N, 3] where lines between points `sides` [N, 2, 3] meet the planes of faces with `corners` [N, 3, 3].
-
-    Where rounding decides about that, because the line lies in the plane, it is the middle of what the box around the
-    face holds of the line, and it only moves as the line does.
-    """
-    exact = torch.float64  # there are few of them, and float32 far away from the origin has few digits to spare
-    start, end = sides.to(exact).unbind(1)
-    origin = corners[:, :1].to(exact)
-    p, q, _, u, v = torch.cat([sides.to(exact) - origin, corners.to(exact) - origin], 1).unbind(1)
-    with torch.no_grad():  # products of three lengths have to stay within the range of the type
-        size = torch.stack([p, q, u, v]).abs().amax((0, 2)).clamp(min=torch.finfo(exact).tiny).unsqueeze(-1)
-    p, q, u, v = p / size, q / size, u / size, v / size
-    normal = torch.linalg.cross(u, v)
-    before, after = (normal * p).sum(-1), (normal * q).sum(-1)
-    across = before - after
-    with torch.no_grad():
-        rounding = PLANE_ROUNDING * torch.finfo(sides.dtype).eps * u.norm(dim=-1) * v.norm(dim=-1)
-        clear = across.abs() > rounding * (p.norm(dim=-1) + q.norm(dim=-1))
-        enter, leave = _inside_box(p, q - p, torch.minimum(u, v).clamp(max=0), torch.maximum(u, v).clamp(min=0))
-    share = torch.where(clear, before, 0.5 * (enter + leave)) / torch.where(clear, across, 1.0)
-    share = torch.minimum(torch.maximum(share, enter), leave)
-    return (start + share.unsqueeze(-1) * (end - start)).to(sides.dtype)
-
-
-def _inside_box(start: Tensor, along: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """[N] and [N] shares, 0 to 1, of lines at which they enter and leave boxes; all [N, 3], of a size near 1."""
-    moving = along != 0
-    bounds = [
-        torch.where(moving, (bound - start) / torch.where(moving, along, 1.0), torch.inf * sign)
-        for bound, sign in ((low - BOX_SLACK, -1), (high + BOX_SLACK, 1))
-    ]
-    enter, leave = torch.minimum(*bounds).amax(-1), torch.maximum(*bounds).amin(-1)
-    return enter.clamp(0, 1), leave.clamp(0, 1)
 
 
 def _checked_group(face_group: object, mesh: Mesh) -> Tensor:

@@ -2,6 +2,7 @@
 
 from .barycentrics import barycentrics
 from .composite import composite_rows
+from .curves import curve_sides, meeting_points
 from .edges import (
     edge_sides,
     hidden_area,
@@ -44,6 +45,7 @@ __all__ = [
     "composite_rows",
     "corner_index",
     "covered_pixels",
+    "curve_sides",
     "edge_sides",
     "filter_pyramid",
     "filter_pyramid_points_gradient",
@@ -57,6 +59,7 @@ __all__ = [
     "hidden_area",
     "image_slots",
     "interpolate_corners",
+    "meeting_points",
     "piece_middles",
     "project_lens",
     "project_linear",

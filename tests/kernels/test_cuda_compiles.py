@@ -12,6 +12,7 @@ from diffrender.kernels import launch
 from diffrender.kernels.lens import LANES
 from diffrender.kernels.warp_barycentrics import make_barycentric_kernels
 from diffrender.kernels.warp_clipping import make_clipping_kernels
+from diffrender.kernels.warp_curves import make_curve_kernels
 from diffrender.kernels.warp_edges import make_edge_kernels
 from diffrender.kernels.warp_interpolation import make_interpolation_kernels
 from diffrender.kernels.warp_intersections import make_intersection_kernels
@@ -36,6 +37,7 @@ FEW: dict[str, Make] = {
     "transform": make_transform_kernels,
     "clipping": lambda real: make_clipping_kernels(real, launch.LANES["cuda"]),
     "narrow faces": make_narrow_face_kernels,
+    "curves": make_curve_kernels,
     "edges": make_edge_kernels,
     "filtered, levels": lambda real: make_pyramid_kernels(real, True, 3),
     "sampling, bilinear, 2D": lambda real: make_sampling_kernels(real, "bilinear", 2, 3),
