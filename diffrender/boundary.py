@@ -357,9 +357,7 @@ def _segments(scene: Scene, lines: _Lines) -> _Segments:
 
 def _bent_segments(scene: Scene, lines: _Lines) -> _Segments:
     """The same for cameras that bend lines."""
-    index, span = _bend(scene, lines)
-    xy, depth = _project_points(scene, lines, index, span)
-    index, span, xy, depth, stray = _straightened(scene, lines, index, span, xy, depth)
+    index, span, xy, depth, stray = _straightened(scene, lines, *_bend(scene, lines))
     # A chord that its own middle is far away from jumps across a seam or out of the domain.
     usable = torch.isfinite(xy).flatten(1).all(-1)
     usable &= stray < 10 * MAX_SAG + 0.05 * (xy[:, 1] - xy[:, 0]).norm(dim=-1)
@@ -395,42 +393,68 @@ def _in_front(z: Tensor, ends: Tensor, index: Tensor, span: Tensor) -> tuple[Ten
     return index[keep], torch.stack([begin, end], dim=-1)[keep]
 
 
-def _bend(scene: Scene, lines: _Lines) -> tuple[Tensor, Tensor]:
-    """Cut every line into equal parts, as many as its bend in the image asks for."""
+def _bend(scene: Scene, lines: _Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cut every line into equal parts, as many as its bend in the image asks for.
+
+    Returns the line [K] and `span` [K, 2] of each part, pixels [K, 3, 2] and depth [K, 3] of its ends and, between
+    them, its middle.
+    """
     index = torch.arange(len(lines.view), device=lines.view.device)
     probe = torch.linspace(0, 1, 5, dtype=scene.vertices.dtype, device=index.device).expand(len(index), 5)
-    xy, _ = _project_points(scene, lines, index, probe)
+    xy, depth = _project_points(scene, lines, index, probe)
     # A parabola strays from its chord by an eighth of its second difference, per part; the factor 4 ** 2 is for the
     # quarter of the edge that the second difference of the probes sees.
     bend = 2 * (xy[:, 2:] - 2 * xy[:, 1:-1] + xy[:, :-2]).norm(dim=-1).amax(-1)
     parts = (bend / MAX_SAG).sqrt().ceil().nan_to_num(MAX_SEGMENTS, MAX_SEGMENTS).clamp(1, MAX_SEGMENTS).long()
-    owner = torch.repeat_interleave(index, parts)
-    part = torch.arange(len(owner), device=index.device) - (parts.cumsum(0) - parts)[owner]
-    total = parts[owner].to(probe.dtype)
-    return owner, torch.stack([part / total, (part + 1) / total], dim=-1)
+    whole, bent = where_true(parts == 1), where_true(parts > 1)
+    parts = parts.index_select(0, bent)
+    owner = torch.repeat_interleave(bent, parts)
+    first = torch.repeat_interleave(parts.cumsum(0) - parts, parts)
+    part, total = torch.arange(len(owner), device=index.device) - first, torch.repeat_interleave(parts, parts)
+    span = torch.stack([part, part + 1], dim=-1) / total.to(probe.dtype).unsqueeze(-1)
+    three = torch.stack([span[:, 0], span.mean(1), span[:, 1]], dim=-1)
+    cut_xy, cut_depth = _project_points(scene, lines, owner, three)
+    return (
+        torch.cat([whole, owner]),
+        torch.cat([probe[: len(whole), ::4], span]),
+        torch.cat([xy[:, ::2].index_select(0, whole), cut_xy]),
+        torch.cat([depth[:, ::2].index_select(0, whole), cut_depth]),
+    )
 
 
 def _straightened(
     scene: Scene, lines: _Lines, index: Tensor, span: Tensor, xy: Tensor, depth: Tensor
 ) -> tuple[Tensor, ...]:
-    """Halve segments [K] in the image that are still bent; the new ones, and how far their middles stray [K]."""
+    """Halve parts [K] of `_bend` that are still bent.
+
+    Returns their lines and `span`, pixels [K, 2, 2] and depth [K, 2] of their ends, and how far their middles stray
+    from straight lines [K].
+    """
     border = xy.new_tensor([scene.camera.width, scene.camera.height])
     for halving in range(HALVINGS + 1):
-        at = span.mean(1, keepdim=True)
-        middle, middle_depth = _project_points(scene, lines, index, at)
-        stray = (middle.squeeze(1) - xy.mean(1)).norm(dim=-1)
-        near = (xy.amax(1) > -stray.unsqueeze(-1)).all(-1) & (xy.amin(1) < border + stray.unsqueeze(-1)).all(-1)
-        bent = (stray > 2 * MAX_SAG) & torch.isfinite(stray) & near & (depth > 0).any(-1)
-        kept, cut = where_true(~bent), where_true(bent)
+        begin, middle, end = xy.unbind(1)
+        stray = (middle - 0.5 * (begin + end)).norm(dim=-1)
+        room = stray.unsqueeze(-1)
+        near = ((torch.maximum(begin, end) > -room) & (torch.minimum(begin, end) < border + room)).all(-1)
+        bent = (stray > 2 * MAX_SAG) & torch.isfinite(stray) & near & (depth[:, ::2] > 0).any(-1)
+        cut = where_true(bent)
         if len(cut) == 0 or halving == HALVINGS:
             break
-        parts = []
-        for ends, middles in ((span, at), (xy, middle), (depth, middle_depth)):
-            three = torch.cat([ends[:, :1], middles, ends[:, 1:]], dim=1).index_select(0, cut)
-            parts.append(torch.cat([ends.index_select(0, kept), three[:, :2], three[:, 1:]]))
-        span, xy, depth = parts
-        index = torch.cat([index.index_select(0, kept), index.index_select(0, cut).repeat(2)])
-    return index, span, xy, depth, stray
+        kept, line = where_true(~bent), index.index_select(0, cut)
+        begin, end = span.index_select(0, cut).unbind(1)
+        three = torch.stack([begin, 0.5 * (begin + end), end], dim=-1)
+        between = 0.5 * (three[:, 1:] + three[:, :-1])  # the middles of the halves
+        new_xy, new_depth = _project_points(scene, lines, line, between)
+
+        def halves(old: Tensor, new: Tensor, kept: Tensor = kept, cut: Tensor = cut) -> Tensor:
+            ends = old.index_select(0, cut)
+            parts = [torch.stack([ends[:, i], new[:, i], ends[:, i + 1]], dim=1) for i in (0, 1)]
+            return torch.cat([old.index_select(0, kept), *parts])
+
+        xy, depth = halves(xy, new_xy), halves(depth, new_depth)
+        index = torch.cat([index.index_select(0, kept), line, line])
+        span = torch.cat([span.index_select(0, kept), three[:, :2], three[:, 1:]])
+    return index, span, xy[:, ::2], depth[:, ::2], stray
 
 
 def _project_points(scene: Scene, lines: _Lines, index: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .kernels import where_true
+from .kernels.bent_faces import cut_in_four, judge_sides, side_middles
 from .kernels.clipping import clip_to_pixels, steep_faces
 from .kernels.narrow_faces import choose_lookups
 from .scene import SAME_RAY, Scene
@@ -84,15 +85,6 @@ class _Faces:
 
     def picked(self, index: Tensor) -> "_Faces":
         return _Faces(*_picked(index, *self.values()))
-
-    def cut_in_four(self, points: Tensor, depth: Tensor, xy: Tensor) -> "_Faces":
-        """At the middles of the sides 0 1, 1 2 and 2 0, of which this is given."""
-        corners = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2], [3, 4, 5]], device=points.device)
-        ends = ((self.points, points), (self.depth, depth), (self.triangle, xy))
-        return _Faces(
-            *(x.repeat_interleave(4) for x in (self.view, self.face, self.whole, self.cosine)),
-            *(torch.cat(pair, 1)[:, corners].flatten(0, 1) for pair in ends),
-        )
 
 
 def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
@@ -180,29 +172,26 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
 def _straightened(scene: Scene, faces: _Faces) -> _Faces:
     """The faces, or their parts: what a lens bends is cut in four at the middles of its sides, until it is straight.
 
-    The nearer to edge-on a face is seen, the more of its area is between its sides and straight ones. What lies across
-    the seam of a panorama is cut more often, and the parts left out that do so even then.
+    What lies across the seam of a panorama is cut more often, and the parts left out that do so even then.
     """
     straight: list[_Faces] = []
     for cuts in range(MAX_CUTS_AT_SEAM + 1):
-        middles = 0.5 * (faces.points + faces.points.roll(-1, dims=1))  # of the sides 0 1, 1 2, 2 0
+        middles = side_middles(faces.points)
         xy, depth = scene.project_at(faces.view.repeat_interleave(3), middles.reshape(-1, 3))
-        xy, depth = xy.reshape(-1, 3, 2).double(), depth.reshape(-1, 3).to(faces.depth.dtype)
-        along, to_middle = faces.triangle.roll(-1, dims=1) - faces.triangle, xy - faces.triangle
-        # Of a triangle with this side: its sag times its length, as the height of the face times the longest side.
-        between = along[..., 0] * to_middle[..., 1] - along[..., 1] * to_middle[..., 0]
-        area = along[:, 0, 0] * along[:, 1, 1] - along[:, 0, 1] * along[:, 1, 0]
-        bends = between.abs().amax(-1) > MAX_SAG * area.abs()
-        jumps = ((to_middle - 0.5 * along).norm(dim=-1) > JUMP * along.norm(dim=-1)).any(-1)
-        bent = bends if cuts < MAX_CUTS else jumps
-        wanted = torch.ones_like(bent)
-        if cuts == 0:  # not those chosen for being so long if they truly are
-            wanted = jumps | (area.abs() < MAX_WIDTH * along.norm(dim=-1).amax(-1))
-        kept, bent = (where_true(wanted & x) for x in (~bent, bent))
+        xy, depth = (x.to(middles.dtype) for x in (xy.reshape(-1, 3, 2), depth.reshape(-1, 3)))
+        kept, bent = judge_sides(
+            faces.triangle, xy, jump=JUMP,
+            max_sag=MAX_SAG if cuts < MAX_CUTS else None,
+            max_width=MAX_WIDTH if cuts == 0 else None,  # not those chosen for being so long if they truly are
+        )  # fmt: skip
         straight.append(faces.picked(kept))
         if cuts == MAX_CUTS_AT_SEAM or len(bent) == 0:
             break
-        faces = faces.picked(bent).cut_in_four(*_picked(bent, middles, depth, xy))
+        quarters = cut_in_four(bent, faces.points, faces.depth, faces.triangle, middles, depth, xy)
+        view, face, whole, cosine = (
+            x.repeat_interleave(4) for x in _picked(bent, faces.view, faces.face, faces.whole, faces.cosine)
+        )
+        faces = _Faces(view, face, whole, cosine, *quarters)
     view, face, whole, *others = (torch.cat(parts) for parts in zip(*(x.values() for x in straight), strict=True))
     return _Faces(view, face, torch.unique(whole, return_inverse=True)[1], *others)  # nothing is left of some
 

@@ -48,6 +48,11 @@ class PixelRays:
         return any(part is not None and part.requires_grad for part in (self.origins, self.directions))
 
     @cached_property
+    def complete(self) -> bool:
+        """Whether all pixels have rays."""
+        return self.directions is None or bool(torch.isfinite(self.directions).all())
+
+    @cached_property
     def hand(self) -> Tensor:
         """[B] +1 for cameras whose images are seen as usual, -1 for mirrored ones."""
         right, below, forward = self.frames.unbind(-2)

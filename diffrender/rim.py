@@ -45,9 +45,9 @@ def rim(scene: Scene, rays: PixelRays, face_image: Tensor | None = None) -> Rim 
     """
     if rays.directions is None or not scene.camera.is_central:
         return None
-    seen = torch.isfinite(rays.directions).all(-1)
-    if bool(seen.all()):
+    if rays.complete:
         return None
+    seen = torch.isfinite(rays.directions).all(-1)
     height, width = scene.camera.size
     either = torch.stack([seen, ~seen]).reshape(2, -1, height, width).to(scene.vertices.dtype)
     near = torch.nn.functional.max_pool2d(either, 3, stride=1, padding=1).prod(0) > 0

@@ -11,6 +11,7 @@ from test_lens import LENSES, SIZE
 from diffrender.kernels import launch
 from diffrender.kernels.lens import LANES
 from diffrender.kernels.warp_barycentrics import make_barycentric_kernels
+from diffrender.kernels.warp_bent_faces import make_bent_face_kernels
 from diffrender.kernels.warp_clipping import make_clipping_kernels
 from diffrender.kernels.warp_curves import make_curve_kernels
 from diffrender.kernels.warp_edges import make_edge_kernels
@@ -37,6 +38,7 @@ FEW: dict[str, Make] = {
     "transform": make_transform_kernels,
     "clipping": lambda real: make_clipping_kernels(real, launch.LANES["cuda"]),
     "narrow faces": make_narrow_face_kernels,
+    "bent faces": make_bent_face_kernels,
     "curves": make_curve_kernels,
     "edges": make_edge_kernels,
     "filtered, levels": lambda real: make_pyramid_kernels(real, True, 3),
