@@ -222,7 +222,7 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
         flat = camera.flatten_batch()
-        single = None
+        flat, single = flat.frozen() if flat.batch_shape[0] > 1 else flat, None
         if flat.batch_shape[0] == 1:
             single = (flat[0] if camera.batch_shape else camera).frozen()
         dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)

@@ -41,8 +41,21 @@ class KernelCamera(Camera):
 
     def frozen(self) -> Self:
         camera = copy.copy(self)
-        camera._kept = {}
+        camera._kept = self._remembered()
         return camera
+
+    def _remembered(self) -> dict[Any, Any]:
+        """What a camera with these parameters has kept before: for one of them, of all that share the notes."""
+        parameters = list(self._tensors().values())
+        tracked = any(parameter.requires_grad for parameter in parameters)
+        if tracked or torch.is_inference_mode_enabled() or not is_plain_autograd():
+            return {}
+        key, map_ = ("lens", self.batch_shape, self.dtype, self.device), (self.size, self.image_map)
+        known = self.notes.get(key)
+        if known is None or known[0] != map_ or not all(map(torch.equal, parameters, known[1])):
+            known = self.notes[key] = (map_, [parameter.clone() for parameter in parameters], {})
+        kept: dict[Any, Any] = known[2]
+        return kept
 
     def __copy__(self) -> Self:
         camera = object.__new__(type(self))
@@ -112,7 +125,12 @@ class KernelCamera(Camera):
         def limits(*values: Tensor) -> Tensor:
             return camera(values)._packed_limits()
 
-        return LensModel(self.kernel_shape(), posed, pack, limits, project, unproject, self._kept)
+        shape = None if self._kept is None else self._kept.get("shape")
+        if shape is None:
+            shape = self.kernel_shape()
+            if self._kept is not None:
+                self._kept["shape"] = shape
+        return LensModel(shape, posed, pack, limits, project, unproject, self._kept)
 
     def _packed(self, posed: bool) -> Tensor:
         """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""

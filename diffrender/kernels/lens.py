@@ -209,4 +209,4 @@ def _array(value: Tensor | int) -> Any:
     """[B, N, 2 or 3] as a two-dimensional array of vectors, other tensors as they are."""
     if not isinstance(value, Tensor):
         return value
-    return vectors(value) if value.ndim == 3 else array(value.detach().contiguous())
+    return vectors(value) if value.ndim == 3 else array(value if value.is_contiguous() else value.contiguous())
