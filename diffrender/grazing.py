@@ -1,10 +1,11 @@
-"""Faces seen at a small angle to their plane: their share of each pixel, where its centre is a bad sample.
+"""Faces seen at a small angle, or beside a sharp bend: their share of each pixel, where its centre is a bad sample.
 
 Where a face is seen at a small angle to its plane, colour and depth change with its motion like 1 / cos (of the angle
 between the ray and the face's normal), and the centre of a pixel meets it with a probability like cos: derivatives
 looked up at centres are right on average, but few, large and random; their variance is the diverging integral of
-1 / cos. Such faces are narrow in the image, so that the sum over centres can be replaced by the integral: for every
-pixel the area of the face inside it, and one look-up at that area's centroid.
+1 / cos. The same goes, less badly, where the surface bends around less than a pixel or two, as that of a wire: centres
+meet it from few sides, or miss it. Such faces are narrow in the image, so that the sum over centres can be replaced by
+the integral: for every pixel the area of the face inside it, and one look-up at that area's centroid.
 
 What is looked up there has the derivative of the face's share of the image; values stay those at the centres. With
 `color` a function of a fragment f (its barycentrics and depth) and the mesh,
@@ -30,8 +31,11 @@ from .visibility import AskedRays, Steps, answered
 
 MAX_COSINE = 0.4  # of the angle between ray and normal: centres are good enough for faces seen more from ahead
 MAX_WIDTH = 2.0  # pixels: wider faces have two centres and more in every row or column
+MAX_RADIUS = 2.0  # pixels: centres are good enough, too, for faces at whose sides the surface bends around a larger one
+BORDER = 1.0  # squared distance of unit normals that counts as much as a border: strips are like wires
 MIN_AREA = 1e-7  # of a pixel: keeps the rounding of a centroid, 1e-16 / area, well below the width of its part
-SURFACE = 0.7  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one
+SURFACE = 0.7  # of a pixel, seen from ahead: for so much surface one look-up is enough; smaller parts share one. Where
+# it bends, for less: so many look-ups that a wire has as many along its length whatever its width
 MAX_SAG = 0.05  # of a face's height in the image: how far a lens may bend its sides before it is cut in four
 MAX_CUTS = 3  # times a face is cut in four at most, which makes that 8 times less ...
 MAX_CUTS_AT_SEAM = 6  # ... or so often where a camera's image has a seam, until 3 % of its area are left across that
@@ -70,18 +74,18 @@ class Grazing:
 
 @dataclass(frozen=True, eq=False)
 class _Faces:
-    """C steep faces, narrow in the image, or parts of such faces."""
+    """C steep faces, or such beside a bend, narrow in the image; or parts of them."""
 
     view: Tensor  # [C]
     face: Tensor  # [C]
     whole: Tensor  # [C] what it is a part of: some number below C
-    cosine: Tensor  # [C]
+    grain: Tensor  # [C] how much of the image shows as much surface as a pixel that sees it from ahead
     points: Tensor  # [C, 3, 3] corners, camera frame
     depth: Tensor  # [C, 3] of the corners
     triangle: Tensor  # [C, 3, 2] pixels, float64
 
     def values(self) -> tuple[Tensor, ...]:
-        return self.view, self.face, self.whole, self.cosine, self.points, self.depth, self.triangle
+        return self.view, self.face, self.whole, self.grain, self.points, self.depth, self.triangle
 
     def picked(self, index: Tensor) -> "_Faces":
         return _Faces(*_picked(index, *self.values()))
@@ -96,7 +100,7 @@ def grazing(scene: Scene, *, cull_backfaces: bool = False) -> Grazing:
 
 @torch.no_grad()
 def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazing]:
-    """The parts of all pixels that are filled by narrow faces seen at a small angle to their plane.
+    """The parts of all pixels that are filled by narrow faces seen at a small angle to their plane, or beside a bend.
 
     Faces of which some part is not where the straight triangle between the projected corners says (behind the camera,
     across the border of a lens' domain or the seam of a panorama, strongly bent, seen from both sides) are left to the
@@ -110,7 +114,7 @@ def grazing_steps(scene: Scene, *, cull_backfaces: bool = False) -> Steps[Grazin
     faces = _steep_faces(scene, cull_backfaces)
     parts = clip_to_pixels(faces.triangle, scene.camera.size)
     found = choose_lookups(
-        parts, faces.triangle, faces.view, faces.cosine, faces.whole, faces.points, faces.depth,
+        parts, faces.triangle, faces.view, faces.grain, faces.whole, faces.points, faces.depth,
         num_views=scene.num_views, min_area=MIN_AREA, surface=SURFACE, central=scene.camera.is_central,
     )  # fmt: skip
     owner, pixel = _picked(found.part, parts.triangle, parts.pixel)
@@ -142,7 +146,7 @@ def _picked(index: Tensor, *values: Tensor) -> list[Tensor]:
 
 
 def _steep_faces(scene: Scene, cull: bool) -> _Faces:
-    """The faces that are narrow in the image and seen at a small angle to their plane."""
+    """The faces that are narrow in the image, and seen at a small angle to their plane or beside a sharp bend."""
     vertices, eyes = scene.vertices.detach(), None
     if scene.linear_rays is not None:
         (xy, usable), depth, max_length = scene.projected, vertices[:, 2], math.inf
@@ -154,18 +158,18 @@ def _steep_faces(scene: Scene, cull: bool) -> _Faces:
         view, face = _drawn(scene, torch.arange(scene.copies * scene.mesh.num_faces, device=vertices.device))
         middle = _at_corners(scene, xy, view, face).mean(1)
         eyes = scene.rays_at(view, middle)[0].to(vertices.dtype)
-    item, cosine = steep_faces(
-        vertices, xy, usable, scene.faces, scene.camera.size,
-        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, max_length=max_length, cull=cull,
-        copies=scene.copies, eyes=eyes,
+    item, grain = steep_faces(
+        vertices, xy, usable, scene.faces, scene.camera.size, scene.mesh.topology,
+        max_cosine=MAX_COSINE, max_width=MAX_WIDTH, max_radius=MAX_RADIUS, border=BORDER, max_length=max_length,
+        cull=cull, copies=scene.copies, eyes=eyes,
     )  # fmt: skip
     view, face = _drawn(scene, item)
     if eyes is not None and scene.linear_rays is None:  # the image of a face that turns is no triangle
         kept = where_true(~turning_faces(scene).reshape(-1)[item])
-        view, face, cosine = _picked(kept, view, face, cosine)
+        view, face, grain = _picked(kept, view, face, grain)
     points, corner_depth, triangle = (_at_corners(scene, x, view, face) for x in (vertices, depth.unsqueeze(-1), xy))
     whole = torch.arange(len(face), device=face.device)
-    faces = _Faces(view, face, whole, cosine, points, corner_depth.squeeze(-1), triangle.double())
+    faces = _Faces(view, face, whole, grain, points, corner_depth.squeeze(-1), triangle.double())
     return faces if scene.linear_rays is not None else _straightened(scene, faces)
 
 
@@ -188,10 +192,10 @@ def _straightened(scene: Scene, faces: _Faces) -> _Faces:
         if cuts == MAX_CUTS_AT_SEAM or len(bent) == 0:
             break
         quarters = cut_in_four(bent, faces.points, faces.depth, faces.triangle, middles, depth, xy)
-        view, face, whole, cosine = (
-            x.repeat_interleave(4) for x in _picked(bent, faces.view, faces.face, faces.whole, faces.cosine)
+        view, face, whole, grain = (
+            x.repeat_interleave(4) for x in _picked(bent, faces.view, faces.face, faces.whole, faces.grain)
         )
-        faces = _Faces(view, face, whole, cosine, *quarters)
+        faces = _Faces(view, face, whole, grain, *quarters)
     view, face, whole, *others = (torch.cat(parts) for parts in zip(*(x.values() for x in straight), strict=True))
     return _Faces(view, face, torch.unique(whole, return_inverse=True)[1], *others)  # nothing is left of some
 

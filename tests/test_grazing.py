@@ -25,6 +25,7 @@ from diffrender.scene import Scene, pack
 from diffrender.shading import depth_shader, unlit
 from diffrender.subdivide import subdivide
 from diffrender.testing import smooth_weights
+from diffrender.topology import Topology
 from diffrender.visibility import answered, face_image, first_faces
 
 KINDS = ("pinhole", "orthographic", "fisheye", "opencv")
@@ -207,17 +208,33 @@ def test_cosine_is_that_between_normal_and_ray(dtype: torch.dtype) -> None:
     vertices = torch.cat([turned + ahead, ahead.expand(1, 3, 3)]).reshape(-1, 3)
     faces = torch.arange(15).reshape(-1, 3)
     xy, usable = vertices[:, :2] + 2, torch.ones(15, dtype=torch.bool)
+    topology = Topology.build(faces, vertices)
     tolerance = 8 * torch.finfo(dtype).eps * 7  # of coordinates around 7
 
     def steep(limit: float = 2.0, width: float = 9.0, eyes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return steep_faces(vertices, xy, usable, faces, (4, 4), max_cosine=limit, max_width=width, eyes=eyes)
+        flat = {"max_radius": 1.0, "border": 0.0}
+        return steep_faces(
+            vertices, xy, usable, faces, (4, 4), topology, max_cosine=limit, max_width=width, eyes=eyes, **flat
+        )
 
     found, cosines = steep()
     assert found.tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(cosines, torch.cos(angles), rtol=0, atol=tolerance)
     assert steep(limit=0.5)[0].tolist() == [2, 3]
     from_front, from_behind = (
-        steep_faces(vertices, xy, usable, f, (4, 4), max_cosine=2.0, max_width=9.0, cull=True)[0].tolist()
+        steep_faces(
+            vertices,
+            xy,
+            usable,
+            f,
+            (4, 4),
+            topology,
+            max_cosine=2.0,
+            max_width=9.0,
+            max_radius=1.0,
+            border=0.0,
+            cull=True,
+        )[0].tolist()
         for f in (faces.flip(1), faces)
     )
     assert (from_front, from_behind) == ([0, 1, 2, 3], [])
@@ -230,6 +247,33 @@ def test_cosine_is_that_between_normal_and_ray(dtype: torch.dtype) -> None:
     assert steep()[0].tolist() == [0, 1, 2]
     usable[7] = False
     assert steep()[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("radius", [0.3, 1.9, 2.1])
+def test_the_surface_of_a_prism_bends_around_its_radius(radius: float, dtype: torch.dtype) -> None:
+    """The unit normals of neighbours are as far apart as the corners of a regular polygon, over its radius.
+
+    Its faces may be turned either way, and the vertices of each be its own.
+    """
+    sides, size = 7, (8, 64)
+    angles = torch.arange(2 * sides, dtype=dtype) * math.pi / sides
+    ring = torch.stack([4 + radius * torch.sin(angles), 9 + radius * torch.cos(angles)], dim=-1)  # y, z
+    low, high = (torch.cat([torch.full_like(ring[:, :1], x), ring], dim=-1) for x in (10.0, 50.0))
+    following = torch.arange(2 * sides).roll(-1)
+    corners = torch.stack([low, high, low[following], low[following], high, high[following]], dim=1).reshape(-1, 3)
+    faces = torch.arange(len(corners)).reshape(-1, 3)
+    turned = torch.rand(len(faces), 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    faces = torch.where(turned, faces.flip(1), faces)
+    xy, usable = corners[:, :2].contiguous(), torch.ones(len(corners), dtype=torch.bool)
+    found, grain = steep_faces(
+        corners, xy, usable, faces, size, Topology.build(faces, corners), max_cosine=0.4, max_width=2.0,
+        max_radius=2.0, border=0.25, eyes=corners[faces].mean(1) - torch.tensor([0.0, 0.0, 1.0], dtype=dtype),
+    )  # fmt: skip
+    cosine = torch.cos(angles + math.pi / (2 * sides)).abs().repeat_interleave(2)
+    assert found.tolist() == (torch.arange(len(faces)) if radius < 2 else (cosine < 0.4).nonzero().flatten()).tolist()
+    tolerance = 1e3 * torch.finfo(dtype).eps  # of coordinates up to 50, differences of which are as small as 0.1
+    torch.testing.assert_close(grain, (cosine * min(radius / 2, 1.0))[found], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

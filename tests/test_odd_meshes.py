@@ -1,6 +1,6 @@
 """Meshes that no modeller is proud of: wires, needles, shared edges and corners, coplanar, nested and turned faces.
 
-Coverage is exact whatever the mesh, and so is its derivative; colours and depth are as good as one look-up in a pixel.
+Coverage is exact whatever the mesh, and so is its derivative.
 """
 
 import math
@@ -101,6 +101,7 @@ def turned_at_random() -> Mesh:
 
 MESHES = {
     "wires": wires,
+    "thin wires": lambda: wires(0.01),
     "needles": needles,
     "four faces at an edge": book,
     "two tetrahedra at a corner": touching,
@@ -109,6 +110,11 @@ MESHES = {
     "inside out": lambda: ball(flipped=True),
     "turned at random": turned_at_random,
 }
+
+
+# Colour and depth on narrow faces beside a bend are integrated; on others they are as good as one look-up in a pixel.
+LIMITS = {"wires": 0.02, "thin wires": 0.05}  # a third of a pixel wide, of which a bent edge may stray by a hundredth
+SAMPLES = {"wires": 12, "thin wires": 12}  # of the reference, to which they are wide
 
 
 def colour_and_depth(fragments: Fragments, mesh: Mesh) -> Tensor:
@@ -137,8 +143,9 @@ def test_coverage_and_gradients_of_odd_meshes(name: str, lens: str) -> None:
     found = torch.stack([torch.autograd.grad(x, theta, retain_graph=True)[0] for x in losses(theta, 1)])
     with torch.no_grad():
         steps = 1e-4 * torch.eye(6, dtype=F64)  # below a hundredth of a pixel
-        expected = torch.stack([losses(theta + s, 3) - losses(theta - s, 3) for s in steps], dim=-1) / 2e-4
+        samples = SAMPLES.get(name, 3)
+        expected = torch.stack([losses(theta + s, samples) - losses(theta - s, samples) for s in steps], dim=-1) / 2e-4
     error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
-    assert error[0] < (1e-3 if lens == "pinhole" else 1e-2)  # a bent edge may stray by a hundredth of a pixel
-    assert error[1] < 0.1  # by one look-up in a pixel, of what may be narrower than it
+    assert error[0] < (1e-3 if lens == "pinhole" else 2e-2)  # bent edges may stray by a hundredth of a pixel
+    assert error[1] < LIMITS.get(name, 0.1)
     assert torch.isfinite(found).all()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..topology import Topology
 from .arrays import array, vectors
 from .launch import LANES, launch_ranges, load_kernel
 from .sorting import where_true
@@ -37,35 +38,43 @@ def steep_faces(
     usable: Tensor,
     faces: Tensor,
     size: tuple[int, int],
+    topology: Topology,
     *,
     max_cosine: float,
     max_width: float,
+    max_radius: float,
+    border: float,
     max_length: float = math.inf,
     cull: bool = False,
     copies: int = 1,
     eyes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The faces that are narrow in the image and seen at a small angle to their plane.
+    """The faces that are narrow in the image, and seen at a small angle to their plane or beside a sharp bend.
 
     Args:
         vertices: [P, 3] camera frame; `copies` of all vertices one after another.
         xy: [P, 2] their pixels; only read for vertices that are `usable` [P], bool.
         faces: [F, 3] indices of one copy.
         size: (height, width) of the image; faces beside it are left out.
+        topology: of the mesh: which faces are beyond the sides of a face.
         max_cosine: of the angle between a face's normal and the ray to its middle; faces without area have none.
         max_width: pixels between the longest side of a face in the image and the opposite corner.
+        max_radius: pixels, around which the surface bends at one of a face's sides; it does so by the distance of unit
+            normals over the height of the face.
+        border: that distance, squared, where no face is beyond the side, or more than one.
         max_length: pixels; longer faces are taken for narrow, too: they may be, across the seam of a panorama.
         cull: leave out faces seen from behind.
         eyes: [copies * F, 3] where the rays to the middles of the faces start; None: in the origin.
 
     Returns:
-        Index [C], ascending, into the copies * F faces and |cos| [C].
+        Index [C], ascending, into the copies * F faces; and [C] how fine they are: how much of the image shows as much
+        surface as a pixel that sees it from ahead, |cos|, less where it bends around less than `max_radius`.
     """
     kernel = load_kernel(
         make_clipping_kernels, "steep_faces", vertices, LANES[vertices.device.type]
     )  # before there are arrays: it starts Warp
     count = copies * faces.shape[0]
-    cosines = vertices.new_zeros(count)
+    grains = vertices.new_zeros(count)
     inputs = [
         vectors(vertices),
         vectors(xy),
@@ -78,11 +87,16 @@ def steep_faces(
         max_cosine,
         max_width,
         max_length,
+        max_radius,
+        border,
+        array(topology.face_edges),
+        array(topology.edge_start),
+        array(topology.edge_halfedges),
         int(cull),
     ]
-    launch_ranges(kernel, count, inputs, [array(cosines)], vertices, MIN_SHARE)
-    found = where_true(cosines >= 0)
-    return found, cosines.index_select(0, found)
+    launch_ranges(kernel, count, inputs, [array(grains)], vertices, MIN_SHARE)
+    found = where_true(grains >= 0)
+    return found, grains.index_select(0, found)
 
 
 def clip_to_pixels(triangles: Tensor, size: tuple[int, int]) -> PixelParts:

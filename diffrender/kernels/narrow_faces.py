@@ -12,6 +12,7 @@ from .sorting import sort_keys, where_true
 from .warp_narrow_faces import make_narrow_face_kernels
 
 MIN_SHARE = 32768  # fewer parts are not worth a second thread
+GROUPS = 8  # of a view: front and back, and quadrants that normals point to
 UNIT = 1 << 20  # ticks of a look-up: shares are counted in whole numbers, which have one sum in whatever order
 
 
@@ -38,7 +39,7 @@ def choose_lookups(
     parts: PixelParts,
     triangles: Tensor,
     view: Tensor,
-    cosine: Tensor,
+    grain: Tensor,
     whole: Tensor,
     points: Tensor,
     depth: Tensor,
@@ -50,13 +51,14 @@ def choose_lookups(
 ) -> LookUps:
     """Choose the parts of pixels that are looked up, and find out where.
 
-    Each part has a share of a look-up, 1 or its surface (`area / cosine`) over `surface` if that is less. One is chosen
+    Each part has a share of a look-up, 1 or its surface (`area / grain`) over `surface` if that is less. One is chosen
     wherever the sum of the shares so far, and a half, passes a whole number, and speaks for as much as its share is
     less than 1: systematic sampling, right on average, and bounded by the surface however many faces it is made of.
 
     Args:
         parts: of the `triangles` [C, 3, 2] (pixels, float64) of faces; those of no more than `min_area` do not count.
-        view, cosine, whole: [C] of each face; what it is part of, which is what is marked.
+        view, grain, whole: [C] of each face; how much of the image shows as much surface as a pixel that sees it from
+            ahead; what it is part of, which is what is marked.
         points: [C, 3, 3] the corners, camera frame.
         depth: [C, 3] of the corners.
         num_views: all views are below.
@@ -68,14 +70,15 @@ def choose_lookups(
     owners, areas, centroids = array(parts.triangle), array(parts.area), vectors(parts.centroid)
     corners = vectors(triangles)
     inputs = [
-        owners, areas, centroids, corners, array(view), array(cosine), array(whole), min_area, surface, unit
+        owners, areas, centroids, corners, array(view), array(grain), array(whole), vectors(points),
+        min_area, surface, unit
     ]  # fmt: skip
     kernel = load_kernel(make_narrow_face_kernels, "part_codes", points)
     launch_ranges(kernel, count, inputs, [array(codes), array(ticks), array(marked)], points, MIN_SHARE)
 
     codes, order = sort_keys(codes)
     totals = ticks.index_select(0, order).cumsum(0)
-    starts = torch.searchsorted(codes, torch.arange(2 * num_views, device=device) << 32)
+    starts = torch.searchsorted(codes, torch.arange(GROUPS * num_views, device=device) << 32)
     flags = torch.empty(count, dtype=torch.uint8, device=device)
     inputs = [array(x) for x in (codes, order, ticks, totals, starts)]
     kernel = load_kernel(make_narrow_face_kernels, "choose", points)

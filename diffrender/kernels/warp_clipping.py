@@ -36,6 +36,44 @@ def make_clipping_kernels(real: Any, lanes: int) -> ClippingKernels:
     part_block = wp.types.matrix((3, lanes), real)  # area and centroid
     within_copy = make_within_copy()
 
+    @wp.func
+    def squared_bend(
+        face: int,
+        offset: int,
+        normal: vec3,
+        vertices: wp.array(dtype=vec3),
+        faces: wp.array2d(dtype=wp.int64),
+        face_edges: wp.array2d(dtype=wp.int64),
+        edge_start: wp.array(dtype=wp.int64),
+        halfedges: wp.array(dtype=wp.int64),
+        border: real,
+    ):
+        """How sharply the surface bends at the sides of a face, at most: one over a radius, squared.
+
+        By how far the unit normals here and beyond a side are apart, over the height of the face.
+        """
+        size = wp.length(normal)
+        most = real(0.0)
+        for side in range(3):
+            edge = int(face_edges[face, side])
+            if edge >= 0:
+                end = vertices[offset + int(faces[face, (side + 2) % 3])]
+                back = vertices[offset + int(faces[face, (side + 1) % 3])] - end
+                apart = border
+                start = int(edge_start[edge])
+                if int(edge_start[edge + 1]) == start + 2:
+                    other = int(halfedges[start])
+                    if other // 3 == face:
+                        other = int(halfedges[start + 1])
+                    corner = vertices[offset + int(faces[other // 3, other % 3])]
+                    beside = wp.cross(back, corner - end)  # whichever way that face is turned
+                    cosine = dot3(normal, beside) / (size * wp.length(beside))  # NaN if it has no area
+                    apart = real(2.0) - real(2.0) * cosine
+                bend = apart * wp.length_sq(back) / (size * size)
+                if bend > most:
+                    most = bend
+        return most
+
     @wp.kernel(module="unique", module_options=OPTIONS)
     def steep_faces(
         vertices: wp.array(dtype=vec3),
@@ -49,18 +87,24 @@ def make_clipping_kernels(real: Any, lanes: int) -> ClippingKernels:
         max_cosine: real,
         max_width: real,
         max_length: real,
+        max_radius: real,
+        border: real,
+        face_edges: wp.array2d(dtype=wp.int64),
+        edge_start: wp.array(dtype=wp.int64),
+        halfedges: wp.array(dtype=wp.int64),
         cull: int,
         first: int,
-        cosines: wp.array(dtype=real),
+        grains: wp.array(dtype=real),
     ):
-        """|cos| of the angle between a face's normal and the ray to its middle; -1 for faces that are not wanted."""
+        """|cos| of the angle between a face's normal and the ray to its middle, times the radius around which the
+        surface bends, up to `max_radius` pixels, as a part of that; -1 for faces that are not wanted."""
         item = first + wp.tid()
         face, copy = within_copy(item, faces.shape[0])
         offset = copy * vertex_stride
         i0 = offset + int(faces[face, 0])
         i1 = offset + int(faces[face, 1])
         i2 = offset + int(faces[face, 2])
-        cosines[item] = real(-1.0)
+        grains[item] = real(-1.0)
         if usable[i0] == wp.uint8(0) or usable[i1] == wp.uint8(0) or usable[i2] == wp.uint8(0):
             return
         p = xy[i0]
@@ -82,8 +126,14 @@ def make_clipping_kernels(real: Any, lanes: int) -> ClippingKernels:
         if cull != 0 and dot3(normal, ray) >= real(0.0):
             return
         cosine = wp.abs(dot3(normal, ray)) / wp.length(normal) / wp.length(ray)  # NaN for faces without area
-        if (wp.abs(twice_area) < max_width * longest or longest > max_length) and cosine < max_cosine:
-            cosines[item] = cosine
+        if wp.abs(twice_area) < max_width * longest or longest > max_length:
+            scale = wp.sqrt(wp.abs(twice_area) / (cosine * wp.length(normal)))  # pixels per unit of length
+            bend = squared_bend(face, offset, normal, vertices, faces, face_edges, edge_start, halfedges, border)
+            radius = scale / wp.sqrt(bend)
+            if not radius < max_radius:  # also of a face that is seen exactly edge-on: not a number
+                radius = max_radius
+            if cosine < max_cosine or radius < max_radius:
+                grains[item] = cosine * (radius / max_radius)
 
     @wp.func
     def cells(low: real, high: real, count: int):

@@ -34,8 +34,9 @@ def make_narrow_face_kernels(real: Any) -> NarrowFaceKernels:
         centroids: wp.array(dtype=wide2),
         triangles: wp.array2d(dtype=wide2),
         views: wp.array(dtype=wp.int64),
-        cosines: wp.array(dtype=real),
+        grains: wp.array(dtype=real),
         wholes: wp.array(dtype=wp.int64),
+        points: wp.array2d(dtype=vec3),
         min_area: wp.float64,
         surface: wp.float64,
         unit: wp.float64,
@@ -50,15 +51,22 @@ def make_narrow_face_kernels(real: Any) -> NarrowFaceKernels:
         p = triangles[owner, 0]
         q = triangles[owner, 1] - p
         r = triangles[owner, 2] - p
-        # Neighbours in the image share look-ups; what faces the camera does not with what is behind it.
+        # Neighbours in the image share look-ups; not so what faces the camera and what is behind it, nor what is
+        # turned to other sides.
         group = wp.int64(2) * views[owner]
         if q[0] * r[1] > q[1] * r[0]:
             group += wp.int64(1)
+        corner = points[owner, 0]
+        normal = wp.cross(points[owner, 1] - corner, points[owner, 2] - corner)
+        for axis in range(2):
+            group = wp.int64(2) * group
+            if normal[axis] > real(0.0):
+                group += wp.int64(1)
         centroid = centroids[i]
         codes[i] = (group << wp.int64(32)) | z_code(centroid[0], centroid[1])
         ticks[i] = wp.int64(0)
         if areas[i] > min_area:
-            share = wp.min(areas[i] / (surface * wp.float64(cosines[owner])), wp.float64(1.0))
+            share = wp.min(areas[i] / (surface * wp.float64(grains[owner])), wp.float64(1.0))
             ticks[i] = wp.max(wp.int64(wp.round(share * unit)), wp.int64(1))
             marked[int(wholes[owner])] = wp.uint8(1)
 
