@@ -106,16 +106,21 @@ class Optics:
         return torch.cat([color * factor, alpha], dim=-1)
 
 
-def take_pictures(mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[int] | None = None) -> Tensor:
+def take_pictures(
+    mesh: Mesh, optics: Optics, cameras: Camera, views: Sequence[int] | None = None, *, samples: int = 1
+) -> Tensor:
     """[B, H, W, 4] what the batch of `cameras` [B] sees of `mesh` before black: linear colour, alpha last.
 
     `views` [B] says which of the fitted views they are, with exposures and poses of their own; None: none of them.
+    `samples` x `samples` places in each pixel have their colour looked up: where texels are finer than pixels, one
+    shows what happens to be there instead of the mean.
     """
     cameras = optics.shifted(cameras)
     # The surface of one object: where it passes through itself, the regularizers pull it apart.
     index = None if views is None else torch.tensor(views, device=optics.gains.device)
     cameras = cameras if index is None else optics.moved(cameras, index)
-    seen = optics.darken(render(mesh, cameras, intersecting=False, shader=Sheen.of(cameras, optics.lights)))
+    shader = Sheen.of(cameras, optics.lights)
+    seen = optics.darken(render(mesh, cameras, intersecting=False, shader=shader, samples=samples))
     return seen if index is None else optics.expose(seen, index)
 
 

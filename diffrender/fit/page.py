@@ -93,8 +93,9 @@ def write_page(
         "<h2>Convergence</h2>",
         _plot(history),
         *_progress(values["curve"]),
-        "<h2>Views</h2><p>Drag the sliders: the photograph on the left, the fit on the right. Below, the difference of "
-        "sRGB values, and the silhouettes: white in both, red in the fit only, cyan in the mask only.</p>",
+        "<h2>Views</h2><p>Drag the sliders: the photograph on the left, the fit on the right. Below, four times the "
+        "difference of sRGB values, and the silhouettes: white in both, red in the fit only, cyan in the mask "
+        "only.</p>",
         f'<div class="views">{"".join(_card(view, rows[view.name]) for view in views)}</div>',
     ]
     if turntable is not None:

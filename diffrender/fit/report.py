@@ -30,10 +30,11 @@ from .trainer import Record, Trainer
 SHEET_VIEWS = 4  # at most, in the sheet of pictures; held-out views first
 PAGE_VIEWS = 12  # and in report.html, which holds all of their pictures
 SHEET_SIZE = 320  # longest side of each picture
+EXAGGERATION = 4.0  # of differences: those of a good fit are too dark to see
 TURNTABLE_SIZE = 320
 TURNTABLE_SECONDS = 4.0
 TURNTABLE_ELEVATION = 15.0  # degrees
-TURNTABLE_SAMPLES = 2  # per pixel and direction: silhouettes are exact anyway, colours finer than pixels are not
+SAMPLES = 2  # per pixel and direction: silhouettes are exact anyway, colours finer than pixels are not
 
 
 @torch.no_grad()
@@ -159,13 +160,13 @@ def shown_views(mesh: Mesh, optics: Optics, images: ImageSet, count: int) -> Ite
         number = None if images.held_out[i] else fitted.index(i)
         picture = _picture(mesh, optics, one.cameras[0], number)
         seen = picture[..., :3].clamp(0, 1)
-        difference = decode_srgb((encode_srgb(seen) - encode_srgb(target)).abs())
+        difference = decode_srgb((EXAGGERATION * (encode_srgb(seen) - encode_srgb(target)).abs()).clamp(max=1))
         silhouettes = torch.stack([picture[..., 3], mask, mask], dim=-1).clamp(0, 1)
         yield Shown(images.names[i], images.held_out[i], target, seen, difference, silhouettes)
 
 
 def write_sheet(path: Path, views: Sequence[Shown]) -> None:
-    """Rows of target, fit, difference of the sRGB values, and where the silhouettes differ.
+    """Rows of target, fit, four times the difference of the sRGB values, and where the silhouettes differ.
 
     There, white is in both, red in the fit only, cyan in the mask only.
     """
@@ -187,7 +188,7 @@ def turntable(mesh: Mesh, images: ImageSet, frames: int) -> Iterable[Tensor]:
         eye = center + distance * (math.cos(height) * out + math.sin(height) * up)
         R, t = look_at(eye, center, up=up)
         camera = PinholeCamera.from_fov(30.0, size=(TURNTABLE_SIZE, TURNTABLE_SIZE), R=R, t=t)
-        yield render(mesh, camera.to(mesh.vertices.device), samples=TURNTABLE_SAMPLES)[..., :3].cpu()
+        yield render(mesh, camera.to(mesh.vertices.device), samples=SAMPLES)[..., :3].cpu()
 
 
 def write_turntable(path: Path, pictures: Sequence[Tensor]) -> None:
@@ -225,7 +226,7 @@ def _eye(camera: Camera) -> Tensor:
 def _picture(mesh: Mesh, optics: Optics, camera: Camera, number: int | None = None) -> Tensor:
     """[H, W, 4] of one camera, with the corrections of a fitted view if it has a `number` among them; on the CPU."""
     cameras = stack_cameras([camera]).to(mesh.vertices.device)
-    return take_pictures(mesh, optics, cameras, None if number is None else [number])[0].cpu()
+    return take_pictures(mesh, optics, cameras, None if number is None else [number], samples=SAMPLES)[0].cpu()
 
 
 def _without_infinities(value: Any) -> Any:

@@ -17,7 +17,8 @@ from diffrender.cameras import (
     so3_exp,
     stack_cameras,
 )
-from diffrender.fit.model import RIM_KNOTS, RIM_START, RIM_WIDTH, Optics
+from diffrender.fit.model import RIM_KNOTS, RIM_START, RIM_WIDTH, Optics, take_pictures
+from diffrender.mesh import Material, Mesh
 
 
 def half_plane(size=200):
@@ -114,3 +115,20 @@ def test_poses_are_turned_in_the_frame_of_the_camera_and_then_shifted():
     assert torch.equal(moved.t[0], camera.t)
     torch.testing.assert_close(moved.R[1], so3_exp(turns[1]) @ camera.R)
     torch.testing.assert_close(moved.t[1], so3_exp(turns[1]) @ camera.t + 5 * shifts[1])  # the origin is 5 away
+
+
+def test_more_samples_show_the_mean_of_texels_that_are_finer_than_pixels():
+    texture = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(0))
+    corners = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    points = torch.nn.functional.pad(corners - 0.5, (0, 1), value=1.0)
+    mesh = Mesh(points, faces, uvs=corners, uv_faces=faces, materials=(Material("fine", texture=texture),))
+    camera = stack_cameras([PinholeCamera(16.0, 16.0, 8.0, 8.0, size=(16, 16))])  # 4 x 4 texels in each pixel
+    means = texture.flip(0).unflatten(1, (16, 4)).unflatten(0, (16, 4)).mean((1, 3))
+    off = [
+        float((take_pictures(mesh, Optics.ideal(), camera, samples=n)[0, ..., :3] - means).square().mean().sqrt())
+        for n in (1, 2, 4)
+    ]
+    assert off[0] > 0.1
+    assert off[1] < 0.5 * off[0]
+    assert off[2] < 1e-5
