@@ -143,7 +143,8 @@ def _card(view: Shown, row: dict[str, Any]) -> str:
         _inlined(_jpeg(x), "jpeg") for x in (view.target, view.fit, view.difference, view.silhouettes)
     )
     return (
-        f"<figure><figcaption><b>{name}</b>{held}: IoU {row['mask_iou']:.4f}, PSNR {row['psnr']:.2f} dB</figcaption>"
+        f"<figure><figcaption><b>{name}</b>{held}"
+        f"<div>IoU {row['mask_iou']:.4f}, PSNR {row['psnr']:.2f} dB</div></figcaption>"
         f'<div class="compare"><img alt="fit of {name}" src="{fit}">'
         f'<img class="over" alt="photograph {name}" src="{target}"><i></i></div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="photograph or fit of {name}">'
