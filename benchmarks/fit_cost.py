@@ -33,7 +33,7 @@ REST = "rest (copies to go back to, checks, optimizers' bookkeeping)"
 # Modules or classes, the names of their functions, and what to call their time.
 STAGES: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (diffrender.fit.model, ("render",), "render, without its boundary"),
-    (sys.modules["diffrender.render"], ("boundary", "grazing"), "boundary"),
+    (sys.modules["diffrender.render"], ("answered",), "boundary"),  # runs its stages: edges, faces seen edge-on
     (trainer, ("_image_losses",), "losses, rim, exposure"),
     (trainer.Trainer, ("_priors",), "regularizers"),
     (LargeSteps, ("to_vertices",), "preconditioner"),
