@@ -73,6 +73,10 @@ def render(
     """
     if shader is not None and lights is not None:
         raise ValueError("give either lights or a shader, not both: a shader decides itself what lights do")
+    if shader is not None and not callable(shader):
+        raise TypeError(
+            f"shader must be a function (fragments, mesh) -> colours, see diffrender.shading; got {shader!r}"
+        )
     if not isinstance(samples, int) or samples < 1:
         raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
     if shader is None:

@@ -377,6 +377,8 @@ def test_bad_arguments_are_named() -> None:
     for samples in (0, -1, 1.5):
         with pytest.raises(ValueError, match="samples must be a whole number of at least 1; got"):
             render(mesh, camera, samples=samples)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"shader must be a function \(fragments, mesh\) -> colours.*; got 'unlit'"):
+        render(mesh, camera, shader="unlit")  # type: ignore[arg-type]
     for background in ((0.1, 0.2), torch.zeros(7, 6, 3), torch.zeros(2, 6, 7, 3), "white", None):
         with pytest.raises(
             ValueError, match=r"background must be a number, a colour \(3,\) or images that broadcast to"

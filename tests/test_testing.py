@@ -90,6 +90,12 @@ def test_nothing_in_the_image_is_nothing_to_judge() -> None:
         report.check(limit=0.2)
 
 
+def test_a_scene_that_does_not_use_its_parameters_is_an_error() -> None:
+    still = ball({"shift": torch.tensor([0.1, 0.2, 3.0])})
+    with pytest.raises(ValueError, match=r"scene must depend on its parameters; .* any of \['shift'\]"):
+        check_gradients(lambda _: still, SHIFT)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -132,6 +132,8 @@ def check_gradients(
     if weights.shape != image.shape:
         raise ValueError(f"weights must be {tuple(image.shape)}, as the image is; got {shape_of(weights)}")
     loss = (image * weights.to(image)).sum()
+    if not loss.requires_grad:
+        raise ValueError(f"scene must depend on its parameters; nothing in the image does on any of {list(parameters)}")
     found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     gradient = torch.cat([g.reshape(-1).double().cpu() for g in found])
 
