@@ -76,7 +76,7 @@ class _Barycentrics(torch.autograd.Function):
             wanted = [rays[place] for place, needed in asked.items() if needed]
             found = iter(torch.autograd.grad(again, wanted, (weight_gradient, depth_gradient), create_graph=True))
             return tuple(next(found) if asked.get(place) else None for place in range(9))
-        direction_gradient = torch.empty_like(directions)
+        direction_gradient = directions.new_empty(len(directions) if of_directions else 0, 3)
         inputs = [
             *_rays_on_faces(vertices, faces, face_index, offsets, origins, directions),
             vectors(weights),
@@ -93,7 +93,8 @@ class _Barycentrics(torch.autograd.Function):
             index = corner_index(faces, face_index, offsets).reshape(-1)
             vertex_gradient = torch.zeros_like(vertices).index_add_(0, index, corner_gradient.reshape(-1, 3))
             origin_gradient = -corner_gradient.sum(1) if of_origins else None
-            return vertex_gradient, None, None, None, origin_gradient, direction_gradient, None, None, None
+            of_rays = origin_gradient, direction_gradient if of_directions else None
+            return vertex_gradient, None, None, None, *of_rays, None, None, None
 
         kernel, blocks, _ = _blocks("barycentrics_gradient", len(depth), vertices)
 
@@ -108,7 +109,8 @@ class _Barycentrics(torch.autograd.Function):
         cuts = [blocks * i // num_parts for i in range(num_parts + 1)]
         if count:
             side_by_side(work, [(a, b, i * num_vertices) for i, (a, b) in enumerate(pairwise(cuts))])
-        return parts.sum(0), None, None, None, None, direction_gradient, None, None, None
+        vertex_gradient = parts[0] if num_parts == 1 else parts.sum(0)
+        return vertex_gradient, None, None, None, None, direction_gradient if of_directions else None, None, None, None
 
 
 def _launch(name: str, count: int, inputs: list[Any], outputs: list[Any], like: Tensor) -> None:

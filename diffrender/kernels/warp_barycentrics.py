@@ -185,10 +185,21 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
         """Reverse mode: w_i = 2 d . (v_j x v_k) has dw_i/dv_j = 2 v_k x d and dw_i/dv_k = 2 d x v_j.
 
         The gradients of corners are added up by vertex from the place `sums` on, or if that is negative, written ray by
-        ray.
+        ray. Where nobody asks for those of directions, there is no room for them.
         """
         begin = (first + wp.tid()) * lanes
         count = face_index.shape[0]
+        found = int(0)
+        for lane in range(wp.min(lanes, count - begin)):
+            found += int(moves[begin + lane])
+        if found == 0:  # all are held
+            for lane in range(wp.min(lanes, count - begin)):
+                if sums < 0:
+                    for corner in range(3):
+                        corner_gradient[3 * (begin + lane) + corner] = vec3(real(0.0))
+                if direction_gradient.shape[0] > 0:
+                    direction_gradient[begin + lane] = vec3(real(0.0))
+            return
         rays = load_rays(begin, count, vertices, faces, face_index, offsets, origins, directions)
         points = upstream_block()
         for lane in range(lanes):
@@ -252,15 +263,16 @@ def make_barycentric_kernels(real: Any, lanes: int) -> BarycentricKernels:
             ga = vec3(gradients[0, lane], gradients[1, lane], gradients[2, lane])
             gb = vec3(gradients[3, lane], gradients[4, lane], gradients[5, lane])
             gc = vec3(gradients[6, lane], gradients[7, lane], gradients[8, lane])
-            if sums >= 0:
+            if sums >= 0 and points[8, lane] != real(HELD):
                 i0, i1, i2 = corners_of(i, faces, face_index, offsets)
                 corner_gradient[sums + i0] += ga
                 corner_gradient[sums + i1] += gb
                 corner_gradient[sums + i2] += gc
-            else:
+            elif sums < 0:
                 corner_gradient[3 * i] = ga
                 corner_gradient[3 * i + 1] = gb
                 corner_gradient[3 * i + 2] = gc
-            direction_gradient[i] = vec3(gradients[9, lane], gradients[10, lane], gradients[11, lane])
+            if direction_gradient.shape[0] > 0:
+                direction_gradient[i] = vec3(gradients[9, lane], gradients[10, lane], gradients[11, lane])
 
     return BarycentricKernels(barycentrics, barycentrics_gradient)
