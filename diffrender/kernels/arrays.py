@@ -75,3 +75,17 @@ def zeros(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     if like.is_cuda:
         return torch.zeros(shape, dtype=dtype, device=like.device)
     return torch.from_numpy(np.zeros(shape, NUMPY_TYPES[dtype]))
+
+
+def repeated(row: Tensor, count: int) -> Tensor:
+    """[count, C] the same `row` [1, C] again and again, in memory of its own."""
+    if row.is_cuda or count == 0:
+        return row.repeat(count, 1)
+    # A row of a few numbers at a time, numpy and torch take seven times as long.
+    rows, block = empty((count, row.shape[1]), row), min(count, 1024)
+    values = rows.numpy()
+    values[:block] = row.detach().numpy()
+    whole = count - count % block
+    values[:whole].reshape(-1, block * row.shape[1])[1:] = values[:block].reshape(-1)
+    values[whole:] = values[: count - whole]
+    return rows

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import array, vectors
+from .arrays import array, repeated, vectors
 from .launch import launch, launch_ranges, load_kernel
 from .warp_composite import make_composite_kernels
 
@@ -43,10 +43,10 @@ class _Composite(torch.autograd.Function):
     def forward(
         ctx: Any, colors: Tensor, area: Tensor, share: Tensor, background: Tensor, pixel: Tensor, count: int
     ) -> Tensor:
-        image = background.expand(count, -1).clone(memory_format=torch.contiguous_format)
         cover, add = (
             load_kernel(make_composite_kernels, name, colors, colors.shape[1]) for name in ("fill_centers", "add_sides")
         )
+        image = repeated(background, count) if len(background) == 1 else background.clone()
         centers = len(colors) - len(area) - len(share)
         rows, pixels, output = vectors(colors.detach()), array(pixel), [vectors(image)]
         launch_ranges(cover, -(-centers // BLOCK), [rows, pixels, centers, BLOCK], output, colors, MIN_BLOCKS)

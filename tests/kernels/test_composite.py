@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from diffrender.kernels import composite_rows
+from diffrender.kernels.arrays import repeated
 from diffrender.kernels.composite import MOST_CHANNELS, composite_reference
 
 PIXELS = 200
@@ -83,3 +84,9 @@ def test_rows_that_only_move_have_a_derivative_and_no_value() -> None:
     upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(2), dtype=image.dtype)
     (gradient,) = torch.autograd.grad(image, leaf, upstream)
     torch.testing.assert_close(gradient, share[:, None] * upstream[pixel, :3])
+
+
+@pytest.mark.parametrize("count", [0, 1, 1023, 1024, 3000])
+def test_a_row_is_repeated(count: int) -> None:
+    row = torch.tensor([[0.5, 1.0, -2.0]], dtype=torch.float64)
+    assert torch.equal(repeated(row, count), row.expand(count, 3))
