@@ -84,6 +84,13 @@ def extremes(value: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
+def check_flags(**flags: object) -> None:
+    """Raise unless each of the named values is True or False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False; got {value!r}")
+
+
 def check_index(name: str, value: object, *, last: int, count: int, of: str) -> None:
     """Raise unless `value` is an integer tensor [N, last] with entries in [0, count)."""
     if not isinstance(value, Tensor):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .boundary import Boundary, boundary_steps
 from .cameras import Camera
-from .checks import broadcast_shapes, shape_of
+from .checks import broadcast_shapes, check_flags, shape_of
 from .fragments import Fragments, Sightings, fragments_of, interpolate, join_sightings, sightings
 from .grazing import Grazing, grazing_steps, nowhere_grazing
 from .kernels import composite_rows, covered_pixels, where_true
@@ -79,6 +79,7 @@ def render(
         )
     if not isinstance(samples, int) or samples < 1:
         raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
+    check_flags(cull_backfaces=cull_backfaces, intersecting=intersecting)
     if shader is None:
         shader = unlit if lights is None else Lambert(lights)
     check_camera_and_mesh(camera, mesh)

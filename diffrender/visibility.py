@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Camera
+from .checks import check_flags
 from .kernels import (
     build_ray_tree,
     first_hit,
@@ -46,6 +47,7 @@ def visibility(mesh: Mesh | Sequence[Mesh], camera: Camera, *, cull_backfaces: b
     >>> visibility(triangle, PinholeCamera(1, 1, 0, 0, size=(2, 3))).tolist()
     [[0, -1, -1], [-1, -1, -1]]
     """
+    check_flags(cull_backfaces=cull_backfaces)
     scene = pack(mesh, camera)
     face_index = face_image(scene, pixel_rays(scene), cull_backfaces)
     local = local_faces(scene, face_index)

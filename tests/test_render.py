@@ -374,6 +374,10 @@ def test_same_bits_run_to_run_and_for_any_number_of_threads(kind: str) -> None:
 
 def test_bad_arguments_are_named() -> None:
     mesh, camera = ball(1, torch.float32), camera_of("pinhole", (6, 7), torch.float32)
+    with pytest.raises(TypeError, match="cull_backfaces must be True or False; got 'yes'"):
+        render(mesh, camera, cull_backfaces="yes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="intersecting must be True or False; got None"):
+        render(mesh, camera, intersecting=None)  # type: ignore[arg-type]
     for samples in (0, -1, 1.5):
         with pytest.raises(ValueError, match="samples must be a whole number of at least 1; got"):
             render(mesh, camera, samples=samples)  # type: ignore[arg-type]
