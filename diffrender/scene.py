@@ -166,9 +166,14 @@ class Scene:
 
     def _at_rest(self, values: Tensor) -> bool:
         """Whether nobody differentiates a linear camera's rays through `values`: kernels are enough, then."""
-        moving = any(part.requires_grad for part in (values, *vars(self.linear_rays).values()))
-        asked = moving and torch.is_grad_enabled()
-        return not asked and values.dtype == self.vertices.dtype and is_plain_autograd()
+        asked = values.requires_grad and torch.is_grad_enabled()
+        return self.rays_rest and not asked and values.dtype == self.vertices.dtype
+
+    @property
+    def rays_rest(self) -> bool:
+        """Whether nobody differentiates a linear camera's rays."""
+        moving = any(part.requires_grad for part in vars(self.linear_rays).values()) and torch.is_grad_enabled()
+        return not moving and is_plain_autograd()
 
     def project_at(self, view: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [N, 2] and depth [N] of camera-frame points [N, 3], each in its own `view` [N]."""

@@ -46,11 +46,14 @@ class _ToCameras(torch.autograd.Function):
         )
 
 
-def covered_pixels(face_image: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def covered_pixels(
+    face_image: Tensor, like: Tensor, rays: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The N pixels of a `face_image` [B, H, W], int32, that show a face; numbers that are none in the type of `like`.
 
     Returns:
-        [N] index into the B * H * W pixels, ascending, [N] their images, [N, 2] their centres, and [N] the faces.
+        [N] index into the B * H * W pixels, ascending, [N] their images, [N, 2] their centres, [N] the faces, and
+        [N, 3] the directions of affine `rays` [B, 6, 3], [0, 3] without these.
     """
     faces, (height, width) = face_image.reshape(-1), face_image.shape[-2:]
     assert faces.dtype == torch.int32
@@ -58,9 +61,11 @@ def covered_pixels(face_image: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Te
     pixel = where_true(faces >= 0) if faces.is_cuda else torch.from_numpy(np.flatnonzero(faces.numpy() >= 0))
     kernel = load_kernel(make_transform_kernels, "covered_pixels", like)
     (view, face), xy = torch.empty(2, len(pixel), dtype=torch.int64, device=pixel.device), like.new_empty(len(pixel), 2)
-    inputs, outputs = [array(pixel), array(faces), height, width], [array(view), vectors(xy), array(face)]
+    directions = like.new_empty(0 if rays is None else len(pixel), 3)
+    inputs = [array(pixel), array(faces), height, width, vectors(like.new_empty(0, 6, 3) if rays is None else rays)]
+    outputs = [array(view), vectors(xy), array(face), vectors(directions)]
     launch_ranges(kernel, len(pixel), inputs, outputs, like, MIN_SHARE)
-    return pixel, view, xy, face
+    return pixel, view, xy, face, directions
 
 
 def affine_rays(xy: Tensor, view: Tensor, rays: Tensor, part: int) -> Tensor:

@@ -46,12 +46,14 @@ def make_transform_kernels(real: Any) -> TransformKernels:
         faces: wp.array(dtype=wp.int32),
         height: int,
         width: int,
+        rays: wp.array2d(dtype=vec3),
         first: int,
         views: wp.array(dtype=wp.int64),
         xy: wp.array(dtype=vec2),
         seen: wp.array(dtype=wp.int64),
+        directions: wp.array(dtype=vec3),
     ):
-        """The image of a pixel, counted through all of them, its centre there, and the face that it shows."""
+        """The image of a pixel, counted through all of them, its centre there, the face that it shows, and its ray."""
         i = first + wp.tid()
         pixel = pixels[i]
         seen[i] = wp.int64(faces[pixel])
@@ -59,7 +61,12 @@ def make_transform_kernels(real: Any) -> TransformKernels:
         view = row / wp.int64(height)
         views[i] = view
         half = real(0.5)
-        xy[i] = vec2(real(pixel - row * wp.int64(width)) + half, real(row - view * wp.int64(height)) + half)
+        x = real(pixel - row * wp.int64(width)) + half
+        y = real(row - view * wp.int64(height)) + half
+        xy[i] = vec2(x, y)
+        if directions.shape[0] > 0:
+            of = int(view)
+            directions[i] = (rays[of, 3] + x * rays[of, 4]) + y * rays[of, 5]
 
     @wp.kernel(module="unique", module_options=OPTIONS)
     def affine_rays(

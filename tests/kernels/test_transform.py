@@ -13,17 +13,19 @@ SIZE = (7, 11)
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_covered_pixels_have_their_images_centres_and_faces(dtype: torch.dtype) -> None:
-    faces = torch.randint(-2, 3, (3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.int32).clamp(
-        min=-1
-    )
-    pixel, view, xy, face = covered_pixels(faces, torch.zeros(0, dtype=dtype))
+    generator = torch.Generator().manual_seed(0)
+    faces = torch.randint(-2, 3, (3, *SIZE), generator=generator, dtype=torch.int32).clamp(min=-1)
+    rays = torch.randn(3, 6, 3, generator=generator).to(dtype)
+    pixel, view, xy, face, directions = covered_pixels(faces, torch.zeros(0, dtype=dtype), rays)
     images, rows, columns = torch.meshgrid(*map(torch.arange, (3, *SIZE)), indexing="ij")
     shown = faces >= 0
     assert torch.equal(pixel, torch.arange(3 * 77)[shown.reshape(-1)])
     assert torch.equal(view, images[shown])
     assert torch.equal(xy, torch.stack([columns, rows], dim=-1)[shown].to(dtype) + 0.5)
     assert torch.equal(face, faces[shown].long())
-    assert [len(x) for x in covered_pixels(torch.full_like(faces, -1), xy)] == [0, 0, 0, 0]
+    assert torch.equal(directions, affine_rays(xy, view, rays, 3))
+    assert len(covered_pixels(faces, xy)[-1]) == 0
+    assert [len(x) for x in covered_pixels(torch.full_like(faces, -1), xy, rays)] == [0] * 5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
