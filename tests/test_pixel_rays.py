@@ -210,3 +210,26 @@ def test_linear_cameras_keep_nothing() -> None:
     camera = PinholeCamera(9.0, 9.0, 8.2, 6.1, size=SIZE)
     assert pixel_rays(pack(sphere(1), camera)).directions is None
     assert not camera.notes
+
+
+def test_what_kernels_prepare_for_a_lens_is_kept_while_its_parameters_are_the_same() -> None:
+    camera = FisheyeCamera(9.0, 9.0, 8.2, 6.1, k=(0.1, 0.0, 0.0, 0.0), size=SIZE, t=AWAY)
+    body = sphere(2)
+    first = render(body, camera)
+    (key,) = (key for key in camera.notes if key[0] == "lens")
+    kept = camera.notes[key][-1]
+    assert torch.equal(render(body, camera.replace(R=camera.R.clone())), first)
+    assert camera.notes[key][-1] is kept
+    others = [camera.replace(fx=torch.tensor(8.0)), camera.crop(1, 2, 9, 7), camera.replace(k=camera.k + 0.1)]
+    with torch.no_grad():
+        camera.k.mul_(-1)
+    for other in (*others, camera):
+        fresh = copy.deepcopy(other)  # without notes
+        assert not fresh.notes
+        assert torch.equal(render(body, other), render(body, fresh))
+        assert camera.notes[key][-1] is not kept
+    learning = camera.replace(k=camera.k.clone().requires_grad_())
+    kept = camera.notes[key][-1]
+    (gradient,) = torch.autograd.grad(render(body, learning).square().sum(), learning.k)
+    assert gradient.any()
+    assert camera.notes[key][-1] is kept  # nothing is kept of what learns

@@ -125,12 +125,15 @@ class KernelCamera(Camera):
         def limits(*values: Tensor) -> Tensor:
             return camera(values)._packed_limits()
 
-        shape = None if self._kept is None else self._kept.get("shape")
-        if shape is None:
-            shape = self.kernel_shape()
-            if self._kept is not None:
-                self._kept["shape"] = shape
-        return LensModel(shape, posed, pack, limits, project, unproject, self._kept)
+        return LensModel(self._kept_shape(), posed, pack, limits, project, unproject, self._kept)
+
+    def _kept_shape(self) -> LensShape:
+        if self._kept is None:
+            return self.kernel_shape()
+        if "shape" not in self._kept:
+            self._kept["shape"] = self.kernel_shape()
+        shape: LensShape = self._kept["shape"]
+        return shape
 
     def _packed(self, posed: bool) -> Tensor:
         """All numbers of each camera in the order of the kernels: [B, NUM_PARAMETERS]."""
