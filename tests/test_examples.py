@@ -65,10 +65,11 @@ def test_example_fit_shading_sees_into_craters(tmp_path: Path) -> None:
 
 
 def test_example_fit_pose_turns_towards_the_truth(tmp_path: Path) -> None:
-    out = run("fit_pose", tmp_path, "--degrees", "30", steps=12)
+    # From this start twelve steps are enough; from others it is luck which guess is ahead after so few.
+    out = run("fit_pose", tmp_path, "--degrees", "30", "--seed", "2", steps=12)
     start, end = figures(r"rotation off by (\S+) degrees at the start, (\S+) degrees at the end", out)
     assert start == 30.0
-    assert end < 15.0
+    assert end < 5.0
 
 
 def test_example_fit_camera_comes_nearer(tmp_path: Path) -> None:
