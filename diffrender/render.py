@@ -179,13 +179,14 @@ def covered(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, 
 
 def seen_at_centers(scene: Scene, rays: PixelRays, face_image: Tensor) -> tuple[Tensor, Sightings]:
     """The covered pixels [N] (index into B * H * W) and what is seen there."""
-    linear = scene.stacked_rays if rays.directions is None and scene.rays_rest else None
+    from_center = rays.directions is None and scene.camera.is_central and scene.rays_rest
+    linear = scene.stacked_rays if from_center else None
     pixel, view, xy, face, directions = covered_pixels(face_image, scene.vertices, linear)
     origins = directions
     if rays.directions is not None:
         directions = rays.directions.index_select(0, pixel)
         origins = directions if rays.origins is None else rays.origins.index_select(0, pixel)
-    elif linear is None or not scene.camera.is_central:
+    elif linear is None:
         origins, directions = scene.rays_at(view, xy)
     return pixel, sightings(scene, view, xy, face, origins, directions)
 

@@ -226,10 +226,11 @@ def pack(mesh: Mesh | Sequence[Mesh], camera: Camera) -> Scene:
     check_camera_and_mesh(camera, mesh)
     if isinstance(mesh, Mesh):
         _check_device(mesh, camera)
-        flat = camera.flatten_batch()
-        flat, single = flat.frozen() if flat.batch_shape[0] > 1 else flat, None
+        flat, single = camera.flatten_batch(), None
         if flat.batch_shape[0] == 1:
             single = (flat[0] if camera.batch_shape else camera).frozen()
+        else:
+            flat = flat.frozen()
         dtype = torch.promote_types(mesh.vertices.dtype, flat.dtype)
         vertices = to_cameras(mesh.vertices.to(dtype), flat.R.to(dtype), flat.t.to(dtype))
         _check_extent(vertices)

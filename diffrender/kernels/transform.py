@@ -6,7 +6,6 @@ to do, they take the cores of ours.
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,8 +56,8 @@ def covered_pixels(
     """
     faces, (height, width) = face_image.reshape(-1), face_image.shape[-2:]
     assert faces.dtype == torch.int32
-    # By numpy as in `where_true`: also the comparison of so many numbers wakes torch's threads.
-    pixel = where_true(faces >= 0) if faces.is_cuda else torch.from_numpy(np.flatnonzero(faces.numpy() >= 0))
+    # By numpy as `where_true` itself: the comparison of so many numbers wakes torch's threads, too.
+    pixel = where_true(faces >= 0 if faces.is_cuda else torch.from_numpy(faces.numpy() >= 0))
     kernel = load_kernel(make_transform_kernels, "covered_pixels", like)
     (view, face), xy = torch.empty(2, len(pixel), dtype=torch.int64, device=pixel.device), like.new_empty(len(pixel), 2)
     directions = like.new_empty(0 if rays is None else len(pixel), 3)

@@ -376,23 +376,17 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
             runs_before = (view * height + row) * runs
             stop = run_start[runs_before + last_run + 1]
             for begin in range(run_start[runs_before + first_run], stop, lanes):
-                # Most rays of these runs are beside the face or on the wrong side of one of its edges; the others
-                # are clearly inside, if they come from one centre and are not asked beside an edge.
+                # Most rays of these runs are beside the face or on the wrong side of one of its edges.
                 asked = int(0)  # a bit for each
-                found = reals()
                 for lane in range(lanes):
                     d = vec3(ray_dx[begin + lane], ray_dy[begin + lane], real(1.0))
                     x = ray_x[begin + lane]
                     w0 = dot3(d, n0)
                     w1 = dot3(d, n1)
                     w2 = dot3(d, n2)
-                    least = wp.min(wp.min(w0, w1), w2)
-                    most = wp.max(wp.max(w0, w1), w2)
-                    depth = ((w0 * a[2] + w1 * b[2]) + w2 * c[2]) / ((w0 + w1) + w2)
-                    found[lane] = wp.where(most < real(0.0) or (least > real(0.0) and cull == 0), depth, real(-1.0))
                     slack = rounding * extent(d)
-                    least += slack
-                    most -= slack
+                    least = wp.min(wp.min(w0, w1), w2) + slack
+                    most = wp.max(wp.max(w0, w1), w2) - slack
                     inside = wp.where(least >= real(0.0), 1 - cull, 0) | wp.where(most <= real(0.0), 1, 0)
                     inside = wp.where(central != 0, inside, 1)
                     inside = wp.where(x >= left, inside, 0)
@@ -402,15 +396,12 @@ def make_rasterizer_kernels(real: Any, lanes: int) -> RasterizerKernels:
                 while asked != 0:
                     lowest = asked & (-asked)
                     asked = asked ^ lowest
-                    lane = wp.bit_count(lowest - 1)
-                    ray = int(order[begin + lane])
+                    ray = int(order[begin + wp.bit_count(lowest - 1)])
                     if depths[ray] >= nearest and not passes_through(ray, face, face_edges, skip_edge, skip_faces):
-                        depth = found[lane]
-                        if depth == real(-1.0) or central == 0 or beside.shape[0] > ray:
-                            depth = depth_along(
-                                ray, face, a, b, c, n0, n1, n2, edge_bound, origins, directions, face_edges, skip_edge,
-                                edges, beside, limits, central, 1, cull,
-                            )  # fmt: skip
+                        depth = depth_along(
+                            ray, face, a, b, c, n0, n1, n2, edge_bound, origins, directions, face_edges, skip_edge,
+                            edges, beside, limits, central, 1, cull,
+                        )  # fmt: skip
                         if depth > real(0.0):
                             keep_first(depth, face, ray, mode, depths, hits)
 
