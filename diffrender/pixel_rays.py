@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .cameras import LinearRays
 from .cameras.base import Notes
-from .derivatives import is_plain_autograd
 from .kernels import RayTree, build_ray_tree, image_slots
 from .scene import Scene
 
@@ -143,9 +142,9 @@ def _kept(scene: Scene, find: Callable[[Scene], PixelRays]) -> PixelRays:
     are asked: their `to_pixels` may depend on other things. Where anything asks for a gradient, nothing is kept.
     """
     camera, notes = scene.camera, scene.camera.notes
-    parameters = [getattr(camera, name) for name in camera.parameter_names]
+    parameters = camera.constants()
     pixels = scene.num_views * camera.height * camera.width
-    if pixels > MOST_PIXELS or any(p.requires_grad for p in parameters) or not is_plain_autograd():
+    if pixels > MOST_PIXELS or parameters is None:
         return find(scene)
     key = ("rays", camera.image_map, camera.size, scene.num_views, camera.dtype, camera.device)
     note = notes.get(key)

@@ -219,6 +219,7 @@ def test_what_kernels_prepare_for_a_lens_is_kept_while_its_parameters_are_the_sa
     (key,) = (key for key in camera.notes if key[0] == "lens")
     kept = camera.notes[key][-1]
     assert torch.equal(render(body, camera.replace(R=camera.R.clone())), first)
+    assert not torch.equal(render(body, camera.replace(t=camera.t + 0.1)), first)  # whatever the pose
     assert camera.notes[key][-1] is kept
     others = [camera.replace(fx=torch.tensor(8.0)), camera.crop(1, 2, 9, 7), camera.replace(k=camera.k + 0.1)]
     with torch.no_grad():

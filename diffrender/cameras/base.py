@@ -310,6 +310,11 @@ class Camera(abc.ABC):
             raise TypeError(f"dtype must be a floating-point type; got {dtype}")
         return self._with({name: value.to(device=device, dtype=dtype) for name, value in self._tensors().items()})
 
+    def constants(self) -> list[Tensor] | None:
+        """The model's own parameters, for who keeps what follows from them; None where somebody may learn them."""
+        own = [getattr(self, name) for name in self._names]
+        return None if any(value.requires_grad for value in own) or not is_plain_autograd() else own
+
     def frozen(self) -> Self:
         """The same camera, for many calls until a parameter changes: it may keep what it prepares for the first."""
         return self

@@ -46,9 +46,8 @@ class KernelCamera(Camera):
 
     def _remembered(self) -> dict[Any, Any]:
         """What a camera with these parameters has kept before: for one of them, of all that share the notes."""
-        parameters = list(self._tensors().values())
-        tracked = any(parameter.requires_grad for parameter in parameters)
-        if tracked or torch.is_inference_mode_enabled() or not is_plain_autograd():
+        parameters = self.constants()
+        if parameters is None or torch.is_inference_mode_enabled():
             return {}
         key, map_ = ("lens", self.batch_shape, self.dtype, self.device), (self.size, self.image_map)
         known = self.notes.get(key)
@@ -125,7 +124,8 @@ class KernelCamera(Camera):
         def limits(*values: Tensor) -> Tensor:
             return camera(values)._packed_limits()
 
-        return LensModel(self._kept_shape(), posed, pack, limits, project, unproject, self._kept)
+        kept = None if posed else self._kept  # whatever the pose
+        return LensModel(self._kept_shape(), posed, pack, limits, project, unproject, kept)
 
     def _kept_shape(self) -> LensShape:
         if self._kept is None:

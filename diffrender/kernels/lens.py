@@ -37,7 +37,8 @@ class LensModel(NamedTuple):
         project: points, values -> xy and depth, in plain torch.
         unproject: xy, depth or None, values -> points, or directions of depth 1, in plain torch; anything finite where
             there are none.
-        kept: what does not depend on the points, from call to call, where the values stay what they are; else None.
+        kept: what does not depend on the points, from call to call, where the values stay what they are, and
+            there are no poses among them; else None.
     """
 
     shape: LensShape
@@ -64,7 +65,7 @@ class LensModel(NamedTuple):
     def _once(self, name: str, values: Sequence[Tensor], make: Callable[[], Any]) -> Any:
         if self.kept is None:
             return make()
-        key = name, self.posed, values[0].dtype
+        key = name, values[0].dtype
         if key not in self.kept:
             self.kept[key] = make()
         return self.kept[key]
